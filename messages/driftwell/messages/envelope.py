@@ -1,0 +1,37 @@
+"""Pure. The fields every message begins with.
+
+A message is one MessagePack map: these fields, a `type` tag, and the type's own. Unknown
+fields are ignored, so a minor version may add some; another `schema` is refused whole.
+"""
+
+from typing import Annotated, Final
+
+import msgspec
+
+from driftwell.messages.names import NAME_PATTERN
+
+SCHEMA: Final = 1
+"""The schema major this program writes and reads."""
+
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+Session = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}$")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Nanoseconds = Annotated[int, msgspec.Meta(ge=0)]
+Text = Annotated[str, msgspec.Meta(max_length=500)]
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
+    """What every message says about itself."""
+
+    schema: int = SCHEMA
+    device: Annotated[str, msgspec.Meta(pattern=r"^_$|" + NAME_PATTERN)]
+    """The device level of the topic the message travels on."""
+    session: Session
+    """Drawn anew each time the sending program starts."""
+    seq: Count
+    """Counts the sender's messages of this type in this session, from 1."""
+    clock_ns: Nanoseconds
+    """The sender's clock, nanoseconds since the Unix epoch; it may be wrong."""
+    model: Digest
+    """The digest of the edge model bundle the message is about."""

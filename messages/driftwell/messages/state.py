@@ -1,0 +1,36 @@
+"""Pure. The state of a device: its birth document, and what is left when it goes.
+
+Retained, and at the same time the will: the broker publishes `lost` when the connection
+dies. A `lost` whose session is not the device's current one is stale and ignored.
+"""
+
+from typing import Annotated, Literal
+
+import msgspec
+
+from driftwell.messages.envelope import Count, Digest, Envelope, Name
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """What the device can take."""
+
+    message_bytes: Count
+    memory_bytes: Count
+    cpu_count: Count
+
+
+class State(Envelope, frozen=True, kw_only=True, tag="state"):
+    """Birth (`ready`), orderly end (`stopped`), or the broker's word (`lost`)."""
+
+    status: Literal["ready", "stopped", "lost"]
+    cohort: Name
+    """Devices of one cohort share one adapted state; by default each is its own."""
+    version: Count
+    """The version the device runs; 0 is the bundle's source state."""
+    result: Digest
+    """The digest of the adaptable state it runs."""
+    last_seq: Count = 0
+    """With `stopped`: the seq of the session's last sample batch."""
+    capabilities: tuple[Annotated[str, msgspec.Meta(max_length=48)], ...] = ()
+    limits: Limits | None = None
+    software: Annotated[str, msgspec.Meta(max_length=48)] = ""

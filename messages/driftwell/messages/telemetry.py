@@ -1,0 +1,54 @@
+"""Pure. Telemetry: how a device is doing. QoS 0: the next one makes a lost one good."""
+
+from typing import Annotated
+
+import msgspec
+
+from driftwell.messages.envelope import Count, Envelope
+
+Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
+NonNegative = Annotated[float, msgspec.Meta(ge=0)]
+
+
+class Resources(msgspec.Struct, frozen=True, kw_only=True):
+    """The machine, as far as it lets itself be read; None where it does not."""
+
+    cpu_percent: Percent
+    memory_used_bytes: Count
+    memory_total_bytes: Count
+    process_memory_bytes: Count
+    disk_free_bytes: Count
+    temperature_celsius: float | None = None
+    battery_percent: Percent | None = None
+    on_battery: bool | None = None
+
+
+class Inference(msgspec.Struct, frozen=True, kw_only=True):
+    """The last batches (a bounded window) and the filter's present state."""
+
+    batches: Count
+    latency_ms_p50: NonNegative | None = None
+    latency_ms_p99: NonNegative | None = None
+    entropy_mean_nats: NonNegative | None = None
+    entropy_max_nats: NonNegative
+    """The filter's present upper bound E_max."""
+    version: Count
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """The connection since the program started; bytes are whole PUBLISH packets."""
+
+    bytes_up: Count
+    bytes_down: Count
+    connects: Count
+    publish_ms_p50: NonNegative | None = None
+
+
+class Telemetry(Envelope, frozen=True, kw_only=True, tag="telemetry"):
+    """One reading of a device."""
+
+    resources: Resources
+    inference: Inference
+    link: Link
+    counters: dict[Annotated[str, msgspec.Meta(max_length=64)], Count]
+    """Samples seen, selected, excluded, spooled, acknowledged, dropped by reason."""

@@ -1,0 +1,117 @@
+"""Pure. Every topic, with its direction, QoS and retain flag, as one table.
+
+`driftwell/v1/<group>/<device>/<kind>`, and for the head of a cohort
+`driftwell/v1/<group>/_/head/<cohort>`. No other module writes a topic by hand.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Final
+
+from driftwell.messages.errors import MalformedError
+from driftwell.messages.names import EVERYONE, is_name, require_name
+
+ROOT: Final = "driftwell/v1"
+TOPIC_LIMIT: Final = 200  # bytes; AWS IoT Core allows 256
+
+
+class Kind(StrEnum):
+    """What a topic carries."""
+
+    STATE = "state"
+    TELEMETRY = "telemetry"
+    SAMPLES = "samples"
+    UPDATE = "update"
+    EVENT = "event"
+    PREDICTIONS = "predictions"
+    ACK = "ack"
+    HEAD = "head"
+    ECHO = "echo"
+
+
+class Direction(StrEnum):
+    """Who publishes a kind."""
+
+    UP = "edge to cloud"
+    DOWN = "cloud to edge"
+    SELF = "a program to itself"
+
+
+@dataclass(frozen=True, slots=True)
+class Route:
+    """How one kind travels."""
+
+    direction: Direction
+    qos: int
+    retain: bool
+
+
+_KINDS: Final = frozenset(str(kind) for kind in Kind)
+
+ROUTES: Final = MappingProxyType(
+    {
+        Kind.STATE: Route(Direction.UP, qos=1, retain=True),
+        Kind.TELEMETRY: Route(Direction.UP, qos=0, retain=False),
+        Kind.SAMPLES: Route(Direction.UP, qos=1, retain=False),
+        Kind.UPDATE: Route(Direction.UP, qos=1, retain=False),
+        Kind.EVENT: Route(Direction.UP, qos=1, retain=False),
+        Kind.PREDICTIONS: Route(Direction.UP, qos=0, retain=False),
+        Kind.ACK: Route(Direction.DOWN, qos=1, retain=False),
+        Kind.HEAD: Route(Direction.DOWN, qos=1, retain=True),
+        Kind.ECHO: Route(Direction.SELF, qos=0, retain=False),
+    }
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """A parsed topic: whose it is and what it carries."""
+
+    group: str
+    device: str
+    kind: Kind
+    cohort: str = ""
+
+
+def device_topic(group: str, device: str, kind: Kind) -> str:
+    """The topic on which `device` of `group` exchanges messages of `kind`.
+
+    Raises:
+        SettingsError: if a name is not a valid name.
+    """
+    require_name(group, what="group")
+    require_name(device, what="device")
+    return f"{ROOT}/{group}/{device}/{kind}"
+
+
+def cohort_head_topic(group: str, cohort: str) -> str:
+    """The topic of the head that all devices of `cohort` share.
+
+    Raises:
+        SettingsError: if a name is not a valid name.
+    """
+    require_name(group, what="group")
+    require_name(cohort, what="cohort")
+    return f"{ROOT}/{group}/{EVERYONE}/{Kind.HEAD}/{cohort}"
+
+
+def kind_filter(group: str, kind: Kind) -> str:
+    """The subscription that selects `kind` of every device of `group`."""
+    require_name(group, what="group")
+    return f"{ROOT}/{group}/+/{kind}"
+
+
+def parse_topic(topic: str) -> Address:
+    """Read a topic back.
+
+    Raises:
+        MalformedError: if it is not one of ours.
+    """
+    if len(topic.encode()) <= TOPIC_LIMIT and topic.startswith(ROOT + "/"):
+        match topic[len(ROOT) + 1 :].split("/"):
+            case [group, "_", Kind.HEAD, cohort] if is_name(group) and is_name(cohort):
+                return Address(group, EVERYONE, Kind.HEAD, cohort)
+            case [group, device, kind] if is_name(group) and is_name(device) and kind in _KINDS:
+                return Address(group, device, Kind(kind))
+    raise MalformedError(f"topic {topic[:TOPIC_LIMIT]!r} is not one of ours")
