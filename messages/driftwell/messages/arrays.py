@@ -43,9 +43,7 @@ def pack_array(name: str, array: NDArray[np.generic]) -> NamedArray:
     little = np.ascontiguousarray(array, dtype=array.dtype.newbyteorder("<"))
     if little.dtype.str not in DTYPES:
         raise ArrayError(f"array {name!r}: dtype {array.dtype} does not travel")
-    return NamedArray(
-        name=name, dtype=little.dtype.str, shape=array.shape, data=little.tobytes()
-    )
+    return NamedArray(name=name, dtype=little.dtype.str, shape=array.shape, data=little.tobytes())
 
 
 def unpack_array(packed: NamedArray) -> NDArray[np.generic]:

@@ -31,6 +31,7 @@ class RefusalCode(StrEnum):
     NOT_FINITE = "not-finite"
     WRONG_MODEL = "wrong-model"
     NOT_SUPPORTED = "not-supported"
+    WRONG_COHORT = "wrong-cohort"
     WRONG_SOURCE = "wrong-source"
     BAD_SIGNATURE = "bad-signature"
     UNTRUSTED_KEY = "untrusted-key"

@@ -1,0 +1,85 @@
+"""A bundle's network at work: uint8 images in, logits out, adaptable state in and out.
+
+Forward only: no gradient is ever kept here. `install` is whole or nothing, and the
+caller decides when, so it never happens inside a forward pass.
+"""
+
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from driftwell.messages.delta import AdaptableState
+from driftwell.messages.errors import ArrayError
+from driftwell.messages.images import Pixels
+from driftwell.models.normalisation import adaptable_tensors, batch_norms
+from driftwell.models.preprocessing import Preprocessing
+
+MIN_BATCH_FOR_STATISTICS: Final = 16
+"""Below this many images a batch's own statistics say less than the source's."""
+
+Logits = NDArray[np.float32]
+
+
+class Network:
+    """A torch module with its preprocessing, in evaluation mode."""
+
+    def __init__(self, module: nn.Module, preprocessing: Preprocessing) -> None:
+        module.eval()
+        self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        scale, shift = preprocessing.as_affine()
+        self._scale, self._shift = torch.from_numpy(scale), torch.from_numpy(shift)
+        self._adaptable = adaptable_tensors(module)
+
+    def prepare(self, images: Pixels) -> Tensor:
+        """uint8 (N, H, W, C) -> float32 (N, C, H, W), laid out channels last: no transposition."""
+        pixels = torch.from_numpy(np.array(images))  # a copy: arrays off the wire are read-only
+        return (pixels * self._scale + self._shift).permute(0, 3, 1, 2)
+
+    def logits(self, images: Pixels) -> Logits:
+        """Run one forward pass: uint8 (N, H, W, C) -> float32 (N, classes)."""
+        with torch.inference_mode():
+            output: Tensor = self.module(self.prepare(images))
+        return output.numpy()
+
+    def logits_measuring_statistics(self, images: Pixels) -> Logits:
+        """The same pass, with each BatchNorm normalising by, and keeping, this batch's statistics.
+
+        How the official CEMA code starts a stream: the source statistics give way to those
+        of the first test batch. Batches under 16 images keep the source statistics.
+        """
+        layers = list(batch_norms(self.module))
+        if not layers or len(images) < MIN_BATCH_FOR_STATISTICS:
+            return self.logits(images)
+        momenta = [layer.momentum for layer in layers]
+        try:
+            for layer in layers:
+                layer.momentum = 1.0
+                layer.train()
+            return self.logits(images)
+        finally:
+            for layer, momentum in zip(layers, momenta, strict=True):
+                layer.momentum = momentum
+                layer.eval()
+
+    def state(self) -> dict[str, NDArray[np.float32]]:
+        """A copy of the adaptable state, in the bundle's order."""
+        return {name: tensor.detach().numpy().copy() for name, tensor in self._adaptable.items()}
+
+    def install(self, state: AdaptableState) -> None:
+        """Put a whole adaptable state in place; a state that does not fit changes nothing.
+
+        Raises:
+            ArrayError: if names, shapes or dtypes are not exactly the network's.
+        """
+        if state.keys() != self._adaptable.keys():
+            raise ArrayError("the state does not hold exactly the adaptable arrays")
+        for name, tensor in self._adaptable.items():
+            array = state[name]
+            if array.shape != tuple(tensor.shape) or array.dtype != np.float32:
+                raise ArrayError(f"array {name!r} is {array.dtype} {array.shape}")
+        with torch.no_grad():
+            for name, tensor in self._adaptable.items():
+                tensor.copy_(torch.from_numpy(np.array(state[name])))
