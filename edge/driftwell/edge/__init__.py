@@ -1,0 +1,1 @@
+"""The edge daemon: answers, selects, uploads, applies."""

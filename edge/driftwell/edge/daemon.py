@@ -1,0 +1,216 @@
+"""The edge program: builds the device, runs its loops in one TaskGroup, ends in good order.
+
+Order of the end: the stream stops, the spool drains (as long as there is progress), the
+state `stopped` is published, the connection closes. What did not drain stays on disk.
+"""
+
+import asyncio
+import contextlib
+import importlib.metadata
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import psutil
+import structlog
+import torch
+
+from driftwell.broker import Connection, Will
+from driftwell.edge.device import Clocks, Device
+from driftwell.edge.loops import (
+    birth_loop,
+    infer_loop,
+    listen_loop,
+    publish_state,
+    report_loop,
+    telemetry_loop,
+    upload_loop,
+)
+from driftwell.edge.node import EdgeNode
+from driftwell.edge.pace import parse_pace
+from driftwell.edge.predictions import Sink, open_sink
+from driftwell.edge.reports import will_message
+from driftwell.edge.settings import EdgeSettings
+from driftwell.edge.sources import Source, open_source
+from driftwell.edge.spool import Spool
+from driftwell.messages.codec import encode
+from driftwell.messages.topics import ROUTES, Kind, cohort_head_topic, device_topic
+from driftwell.models.bundle import Bundle, open_bundle
+from driftwell.models.state_folder import own_folder
+
+DRAIN_PATIENCE_S = 60.0
+"""How long the end of a stream waits for the cloud without any progress."""
+
+log = structlog.get_logger()
+
+Connect = Callable[[tuple[tuple[str, int], ...], Will], Connection]
+"""Makes the device's connection from its subscriptions and its will."""
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """One run of an edge daemon, as it ended."""
+
+    finished: bool
+    """The stream came to its end."""
+    drained: bool
+    """Everything selected was settled by the cloud."""
+    books: dict[str, int]
+    counters: dict[str, int]
+    bytes_up: int
+    bytes_down: int
+    batches: int
+    forward_ms: float
+    """Mean per batch."""
+    other_ms: float
+    """Mean per batch: everything but the forward pass, waiting not counted."""
+    lag_s_p50: float | None
+
+
+def subscriptions(settings: EdgeSettings) -> tuple[tuple[str, int], ...]:
+    """What a device listens to: its acks, and its own head or its cohort's."""
+    head = (
+        cohort_head_topic(settings.group, settings.cohort)
+        if settings.cohort
+        else device_topic(settings.group, settings.device, Kind.HEAD)
+    )
+    return ((device_topic(settings.group, settings.device, Kind.ACK), 1), (head, 1))
+
+
+async def run_edge(
+    settings: EdgeSettings,
+    *,
+    connect: Connect,
+    session: str,
+    clocks: Clocks,
+    stopping: asyncio.Event,
+    source: Source | None = None,
+    sink: Sink | None = None,
+) -> Summary:
+    """Run one edge daemon until its stream ends or `stopping` is set.
+
+    Args:
+        settings: Everything it was told; `state_dir` must be set.
+        connect: Makes its connection.
+        session: 16 hexadecimal digits, drawn anew for each run.
+        clocks: Its clocks.
+        stopping: Set it to end the run in good order.
+        source: In place of the one `settings.source` names.
+        sink: In place of the one `settings.predictions` names.
+
+    Raises:
+        DriftwellError: what is wrong with bundle, source, folder or broker.
+    """
+    if settings.state_dir is None:
+        raise ValueError("state_dir must be set")
+    pace = parse_pace(settings.pace)
+    torch.set_num_threads(settings.threads)
+    bundle = open_bundle(settings.bundle)
+    source = source or open_source(
+        settings.source, shape=bundle.manifest.input.shape, batch=settings.batch
+    )
+    with own_folder(settings.state_dir) as folder, contextlib.closing(Spool(folder)) as spool:
+        device = _build_device(settings, bundle, spool, connect, session, clocks)
+        device.restore()
+        sink = sink or open_sink(
+            settings.predictions,
+            bundle.manifest.classes,
+            resumed=spool.recall(f"position:{settings.source}") is not None,
+        )
+        with contextlib.closing(sink):
+            finished = drained = False
+            async with asyncio.TaskGroup() as group:
+                tasks = [
+                    group.create_task(loop, name=f"{settings.device}:{name}")
+                    for name, loop in {
+                        "connection": device.connection.run(),
+                        "birth": birth_loop(device),
+                        "listen": listen_loop(device),
+                        "upload": upload_loop(device),
+                        "report": report_loop(device),
+                        "telemetry": telemetry_loop(device, folder),
+                    }.items()
+                ]
+                finished = await infer_loop(device, source, sink, pace, stopping)
+                drained = await _drain(device, stopping)
+                await _say_goodbye(device)
+                for task in tasks:
+                    task.cancel()
+        return _summary(device, finished=finished, drained=drained)
+
+
+def _build_device(
+    settings: EdgeSettings,
+    bundle: Bundle,
+    spool: Spool,
+    connect: Connect,
+    session: str,
+    clocks: Clocks,
+) -> Device:
+    route = ROUTES[Kind.STATE]
+    last_words = will_message(
+        settings, session=session, model=bundle.digest, source=bundle.manifest.source_digest
+    )
+    will = Will(
+        device_topic(settings.group, settings.device, Kind.STATE),
+        encode(last_words),
+        qos=route.qos,
+        retain=route.retain,
+    )
+    node = EdgeNode(
+        bundle,
+        settings.filter,
+        group=settings.group,
+        cohort=settings.cohort_name,
+        measure_first_batch=settings.statistics == "first-batch",
+        clock=clocks.monotonic_s,
+    )
+    return Device(
+        settings,
+        node=node,
+        spool=spool,
+        connection=connect(subscriptions(settings), will),
+        session=session,
+        clocks=clocks,
+        memory_bytes=psutil.virtual_memory().total,
+        software=f"driftwell {importlib.metadata.version('driftwell')}",
+    )
+
+
+async def _drain(device: Device, stopping: asyncio.Event) -> bool:
+    """Wait until the cloud is done with everything; give up when nothing moves any more."""
+    while not device.has_caught_up and not stopping.is_set():
+        held = len(device.outbox)
+
+        def has_moved(held: int = held) -> bool:
+            return device.has_caught_up or len(device.outbox) < held
+
+        try:
+            async with asyncio.timeout(DRAIN_PATIENCE_S), device.changed:
+                await device.changed.wait_for(has_moved)
+        except TimeoutError:
+            log.warning("spool.not-drained", batches=len(device.outbox))
+            break
+    return device.has_caught_up
+
+
+async def _say_goodbye(device: Device) -> None:
+    if not await publish_state(device, "stopped"):
+        log.warning("edge.goodbye-not-delivered")
+
+
+def _summary(device: Device, *, finished: bool, drained: bool) -> Summary:
+    timing, traffic = device.timing, device.connection.traffic
+    batches = max(1, timing.batches)
+    return Summary(
+        finished=finished,
+        drained=drained,
+        books=device.spool.books(),
+        counters=dict(device.counters),
+        bytes_up=traffic.bytes_up,
+        bytes_down=traffic.bytes_down,
+        batches=timing.batches,
+        forward_ms=1e3 * timing.forward_s / batches,
+        other_ms=1e3 * timing.other_s / batches,
+        lag_s_p50=float(np.median(timing.lag_s)) if timing.lag_s else None,
+    )

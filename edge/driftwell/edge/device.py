@@ -1,0 +1,275 @@
+"""One device's running state: what its loops share, and the decisions on what comes in.
+
+The loops (`loops.py`) wait and carry; this object decides and books. All of it runs in
+the event loop's thread, except the forward pass.
+"""
+
+import asyncio
+from collections import Counter, deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Final, Literal
+
+import structlog
+
+from driftwell.broker import Connection
+from driftwell.edge.node import EdgeNode, Predictions
+from driftwell.edge.outbox import Entry, Outbox
+from driftwell.edge.packing import Selection, pack_selection, stamp
+from driftwell.edge.settings import EdgeSettings
+from driftwell.edge.sources import SourceBatch
+from driftwell.edge.spool import Spool
+from driftwell.messages.ack import Ack
+from driftwell.messages.codec import decode
+from driftwell.messages.errors import MalformedError, WireError
+from driftwell.messages.event import Event
+from driftwell.messages.head import Head, Manifest
+from driftwell.messages.signing import verify_head
+
+MAX_REPORTS: Final = 256
+LATENCY_WINDOW: Final = 512  # batches
+TRUSTED_KEY: Final = "trusted-key"
+LAST_HEAD: Final = "head"
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The two clocks a device needs."""
+
+    wall_ns: Callable[[], int]
+    """Nanoseconds since the Unix epoch; may jump."""
+    monotonic_s: Callable[[], float]
+
+
+@dataclass(slots=True)
+class Timing:
+    """Where the edge's time goes, in seconds; waiting is not counted."""
+
+    forward_s: float = 0.0
+    other_s: float = 0.0
+    batches: int = 0
+    latency_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
+    lag_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
+
+
+class Device:
+    """State and decisions of one edge daemon."""
+
+    def __init__(
+        self,
+        settings: EdgeSettings,
+        *,
+        node: EdgeNode,
+        spool: Spool,
+        connection: Connection,
+        session: str,
+        clocks: Clocks,
+        memory_bytes: int,
+        software: str,
+    ) -> None:
+        self.memory_bytes = memory_bytes
+        self.software = software
+        self.settings = settings
+        self.node = node
+        self.spool = spool
+        self.connection = connection
+        self.session = session
+        self.clocks = clocks
+        self.timing = Timing()
+        self.counters: Counter[str] = Counter()
+        self.reports: deque[Event] = deque(maxlen=MAX_REPORTS)
+        self.changed = asyncio.Condition()
+        self.settled_seq = 0
+        self.cloud_version = 0
+        self.decided_version = 0
+        self.outbox = Outbox(
+            spool.entries(),
+            session=session,
+            window=settings.spool.window,
+            resend_s=settings.spool.resend_s,
+            limit_bytes=settings.spool.limit_bytes,
+        )
+        self._event_seq = 0
+
+    @property
+    def model(self) -> str:
+        """The digest of the bundle it runs."""
+        return self.node.bundle.digest
+
+    @property
+    def has_caught_up(self) -> bool:
+        """Whether the cloud is done with all that was sent, and its answer was taken."""
+        return (
+            len(self.outbox) == 0
+            and self.settled_seq >= self.outbox.last_seq
+            and self.decided_version >= self.cloud_version
+        )
+
+    async def announce(self) -> None:
+        """Wake the loops that wait for a change of the outbox, the acks or the version."""
+        async with self.changed:
+            self.changed.notify_all()
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """Count the time inside as overhead."""
+        began = self.clocks.monotonic_s()
+        try:
+            yield
+        finally:
+            self.timing.other_s += self.clocks.monotonic_s() - began
+
+    def record(self, predictions: Predictions, infer_s: float) -> None:
+        """Note a batch's timing, its verdicts, and the version it swapped in, if one."""
+        self.timing.forward_s += predictions.forward_s
+        self.timing.other_s += infer_s - predictions.forward_s
+        self.timing.batches += 1
+        self.timing.latency_s.append(infer_s)
+        if predictions.swapped is not None:
+            self._report_applied(predictions.swapped)
+
+    def keep_selected(
+        self, batch: SourceBatch, predictions: Predictions, *, position_name: str
+    ) -> None:
+        """Put a batch's selected samples into the spool and book them."""
+        mask = predictions.selected
+        selection = Selection(
+            batch.images[mask],
+            batch.index[mask],
+            predictions.entropy[mask],
+            predictions.label[mask],
+        )
+        payloads, too_large = pack_selection(
+            selection,
+            device=self.settings.device,
+            model=self.model,
+            clock_ns=self.clocks.wall_ns(),
+            limit_bytes=self.settings.message_limit_bytes,
+        )
+        booked = Counter({"seen": len(mask), "selected": len(selection)})
+        booked["dropped:too-large"] = too_large
+        booked["unreadable"] = batch.unreadable
+        fits, removed = self.outbox.make_room(sum(len(payload) for payload, _ in payloads))
+        if not fits:
+            booked["dropped:spool-full"] = sum(samples for _, samples in payloads)
+            payloads = []
+        self.spool.settle(removed, "dropped:spool-full")
+        entries = self.spool.add(payloads, booked=booked, position=(position_name, batch.position))
+        if entries is None:
+            log.warning("spool.disk-full", lost_samples=len(selection))
+        for entry in entries or ():
+            self.outbox.put(entry)
+
+    def next_message(self) -> tuple[Entry, bytes] | None:
+        """The sample batch to send now, numbered; damaged ones are dropped and booked."""
+        while entry := self.outbox.dispatch(self.clocks.monotonic_s()):
+            payload = self.spool.payload(entry)
+            self.spool.number(entry)
+            try:
+                if payload is None:
+                    raise MalformedError("the spool lost it")
+                return entry, stamp(
+                    payload,
+                    session=entry.session,
+                    seq=entry.seq,
+                    oldest_seq=self.outbox.oldest_seq(entry.session),
+                    limit_bytes=self.settings.message_limit_bytes,
+                )
+            except WireError as error:
+                log.warning("spool.damaged", error=str(error))
+                self.give_up(entry, f"dropped:{error.code}")
+        return None
+
+    def give_up(self, entry: Entry, fate: str) -> None:
+        """Forget an entry and book why."""
+        if self.outbox.remove(entry.id):
+            self.spool.settle([entry], fate)
+
+    def take_ack(self, ack: Ack) -> None:
+        """Delete what the cloud has settled; book what it refused under its code."""
+        codes = {refused.seq: refused.code for refused in ack.refused}
+        by_fate: dict[str, list[Entry]] = {}
+        for entry in self.outbox.acknowledged(ack.of_session, ack.stored_seq):
+            code = codes.get(entry.seq)
+            by_fate.setdefault(f"rejected:{code}" if code else "acknowledged", []).append(entry)
+        for fate, entries in by_fate.items():
+            self.spool.settle(entries, fate)
+        if ack.of_session == self.session:
+            self.settled_seq = max(self.settled_seq, ack.settled_seq)
+            self.cloud_version = ack.version
+
+    def take_head(self, head: Head, payload: bytes) -> None:
+        """Verify a head and offer its version to the node; a refusal is reported with its code."""
+        manifest: Manifest | None = None
+        try:
+            manifest = verify_head(head, self._trusted_key(head))
+            self.spool.remember(TRUSTED_KEY, head.key)
+            if self.node.offer(manifest, now_ns=self.clocks.wall_ns()):
+                self.spool.remember(LAST_HEAD, payload)
+        except WireError as error:
+            self.refuse_version(manifest.version if manifest else 0, error)
+        if manifest:
+            self.decided_version = max(self.decided_version, manifest.version)
+
+    def refuse_version(self, version: int, error: WireError) -> None:
+        """Count and report a version that was not taken."""
+        self.counters[f"refused:{error.code}"] += 1
+        self.counters["versions_refused"] += 1
+        log.warning("version.refused", version=version, code=error.code, detail=str(error))
+        self._report("refused", version, code=str(error.code), detail=str(error)[:500])
+
+    def restore(self) -> None:
+        """Go on with the version the device last took, without waiting for the broker."""
+        payload = self.spool.recall(LAST_HEAD)
+        if payload is None:
+            return
+        try:
+            head = decode(payload, limit_bytes=self.settings.message_limit_bytes)
+            if isinstance(head, Head):
+                self.take_head(head, payload)
+        except WireError as error:  # damaged on disk: the source state answers until a head comes
+            log.warning("version.not-restored", error=str(error))
+            self.spool.forget(LAST_HEAD)
+
+    def _trusted_key(self, head: Head) -> bytes:
+        if self.settings.trust:
+            return bytes.fromhex(self.settings.trust)
+        known = self.spool.recall(TRUSTED_KEY)
+        if known is None:
+            log.warning("version.trusting-first-key", key=head.key.hex())
+        return known or head.key
+
+    def _report_applied(self, manifest: Manifest) -> None:
+        lag_s = max(0.0, (self.clocks.wall_ns() - manifest.newest_sample_ns) / 1e9)
+        self.timing.lag_s.append(lag_s)
+        self.counters["versions_applied"] += 1
+        log.info("version.applied", version=manifest.version, lag_s=round(lag_s, 3))
+        self._report("applied", manifest.version, lag_s=lag_s)
+
+    def _report(
+        self,
+        event: Literal["applied", "refused"],
+        version: int,
+        *,
+        code: str = "",
+        detail: str = "",
+        lag_s: float | None = None,
+    ) -> None:
+        self._event_seq += 1
+        self.reports.append(
+            Event(
+                device=self.settings.device,
+                session=self.session,
+                seq=self._event_seq,
+                clock_ns=self.clocks.wall_ns(),
+                model=self.model,
+                event=event,
+                version=version,
+                code=code,
+                detail=detail,
+                lag_s=lag_s,
+            )
+        )

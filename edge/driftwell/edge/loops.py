@@ -1,0 +1,163 @@
+"""The edge daemon's loops: await, decide, await. Deciding is `device.py`'s."""
+
+import asyncio
+from functools import partial
+from pathlib import Path
+from typing import Final, Literal
+
+import psutil
+
+from driftwell.broker import Delivery, Outcome
+from driftwell.edge.device import Device, log
+from driftwell.edge.pace import Pace
+from driftwell.edge.predictions import Sink
+from driftwell.edge.reports import encode_telemetry, state_message
+from driftwell.edge.resources import read_resources
+from driftwell.edge.sources import Source
+from driftwell.messages.ack import Ack
+from driftwell.messages.codec import decode_on_topic, encode
+from driftwell.messages.errors import TooLargeError, WireError
+from driftwell.messages.head import Head
+from driftwell.messages.topics import ROUTES, Kind, device_topic
+
+RETRY_S: Final = 1.0
+"""How long to wait before offering the broker something again that it did not take."""
+
+
+async def infer_loop(
+    device: Device, source: Source, sink: Sink, pace: Pace, stopping: asyncio.Event
+) -> bool:
+    """Answer the stream to its end, or until told to stop.
+
+    Returns:
+        Whether the stream came to its end.
+    """
+    name = f"position:{device.settings.source}"
+    stream = source.batches(device.spool.recall(name))
+    async for batch in stream:
+        began = device.clocks.monotonic_s()
+        predictions = await asyncio.to_thread(device.node.infer, batch.images)
+        device.record(predictions, device.clocks.monotonic_s() - began)
+        with device.busy():
+            device.keep_selected(batch, predictions, position_name=name)
+            sink.write(batch, predictions)
+        await device.announce()
+        await pace.after_batch(device, len(batch.index))
+        if stopping.is_set():
+            return False
+    device.spool.forget(name)
+    return True
+
+
+async def upload_loop(device: Device) -> None:
+    """Send sample batches while there are any, and again those nobody acknowledged."""
+    topic = device_topic(device.settings.group, device.settings.device, Kind.SAMPLES)
+    while True:
+        with device.busy():
+            message = device.next_message()
+        if message is None:
+            await _wait_for_change(device, device.outbox.wait_s(device.clocks.monotonic_s()))
+            continue
+        entry, payload = message
+        answer = await device.connection.publish(topic, payload, qos=1, retain=False)
+        match answer.outcome:
+            case Outcome.ACKED:
+                pass
+            case Outcome.SPOOLED:
+                device.outbox.not_sent(entry.id)
+                await _wait_for_broker(device)
+            case Outcome.REFUSED:
+                log.warning("samples.refused", reason=answer.reason)
+                device.give_up(entry, f"dropped:{answer.reason}")
+                await device.announce()
+
+
+async def _wait_for_broker(device: Device) -> None:
+    if device.connection.is_connected:
+        await asyncio.sleep(RETRY_S)
+    else:
+        await device.connection.next_epoch(device.connection.epoch)
+
+
+async def _wait_for_change(device: Device, timeout_s: float | None) -> None:
+    try:
+        async with asyncio.timeout(timeout_s), device.changed:
+            await device.changed.wait()
+    except TimeoutError:
+        pass
+
+
+async def listen_loop(device: Device) -> None:
+    """Take acks and heads; what is malformed is counted and left behind."""
+    async for delivery in device.connection.deliveries():
+        with device.busy():
+            _take(device, delivery)
+            delivery.acknowledge()
+        await device.announce()
+
+
+def _take(device: Device, delivery: Delivery) -> None:
+    try:
+        _, message = decode_on_topic(
+            delivery.topic, delivery.payload, limit_bytes=device.settings.message_limit_bytes
+        )
+    except WireError as error:
+        device.refuse_version(0, error)
+        return
+    if isinstance(message, Ack):
+        device.take_ack(message)
+    elif isinstance(message, Head):
+        device.take_head(message, delivery.payload)
+
+
+async def birth_loop(device: Device) -> None:
+    """Publish the birth document on every connection, and offer again what was in flight."""
+    epoch = 0
+    while True:
+        epoch = await device.connection.next_epoch(epoch)
+        device.outbox.connection_lost()
+        await publish_state(device, "ready")
+        await device.announce()
+
+
+async def publish_state(device: Device, status: Literal["ready", "stopped"]) -> bool:
+    """Publish `ready` or `stopped`; whether the broker took it."""
+    route = ROUTES[Kind.STATE]
+    answer = await device.connection.publish(
+        device_topic(device.settings.group, device.settings.device, Kind.STATE),
+        encode(state_message(device, status)),
+        qos=route.qos,
+        retain=route.retain,
+    )
+    return answer.outcome is Outcome.ACKED
+
+
+async def report_loop(device: Device) -> None:
+    """Tell the cloud what became of versions; a report waits for the connection."""
+    topic = device_topic(device.settings.group, device.settings.device, Kind.EVENT)
+    while True:
+        async with device.changed:
+            await device.changed.wait_for(lambda: len(device.reports) > 0)
+        report = device.reports[0]
+        answer = await device.connection.publish(topic, encode(report), qos=1, retain=False)
+        if answer.outcome is Outcome.SPOOLED:
+            await _wait_for_broker(device)
+        elif device.reports and device.reports[0] is report:
+            device.reports.popleft()
+
+
+async def telemetry_loop(device: Device, folder: Path) -> None:
+    """Publish a reading of the machine now and then."""
+    topic = device_topic(device.settings.group, device.settings.device, Kind.TELEMETRY)
+    read = partial(read_resources, psutil.Process(), folder)
+    seq = 0
+    while True:
+        await asyncio.sleep(device.settings.telemetry_every_s)
+        seq += 1
+        resources = await asyncio.to_thread(read)
+        try:
+            payload = encode_telemetry(device, resources, seq)
+        except TooLargeError as error:
+            log.warning("telemetry.too-large", size_bytes=error.size_bytes)
+            continue
+        await device.connection.publish(topic, payload, qos=0, retain=False)

@@ -1,0 +1,174 @@
+"""The edge node as a library: images in, predictions out, versions taken between batches.
+
+    node = EdgeNode(open_bundle(path), FilterSettings())
+    predictions = node.infer(images)          # uint8 (N, H, W, C)
+    worth_learning = images[predictions.selected]
+
+No MQTT, no clock, no disk. The daemon is this object with loops around it. `infer` may
+run in another thread than `offer`: the swap happens at the start of the next `infer`.
+"""
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftwell.edge.applier import Incumbent, is_news, resolve_version
+from driftwell.edge.filter import FilterSettings, FilterState, Verdict, entropy_bounds, judge
+from driftwell.edge.scoring import score
+from driftwell.messages.errors import ArrayError
+from driftwell.messages.head import Manifest
+from driftwell.messages.images import Pixels
+from driftwell.models.bundle import Bundle
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What the node says of one batch; arrays of shape (N,) unless said otherwise."""
+
+    logits: NDArray[np.float32]
+    """(N, C)"""
+    label: NDArray[np.uint16]
+    confidence: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    verdicts: NDArray[np.uint8]
+    version: int
+    """The version that answered, the same for the whole batch."""
+    swapped: Manifest | None
+    """The version taken just before this batch, if one was."""
+    forward_s: float
+    """Seconds in the network, by the clock the node was given."""
+
+    @property
+    def selected(self) -> NDArray[np.bool_]:
+        """Mask of the samples worth learning from."""
+        return np.asarray(self.verdicts == Verdict.SELECTED)
+
+
+@dataclass(frozen=True, slots=True)
+class _Candidate:
+    manifest: Manifest
+    state: dict[str, NDArray[np.float32]]
+
+
+class EdgeNode:
+    """A model that answers, notices what it is unsure of, and takes new versions."""
+
+    def __init__(
+        self,
+        bundle: Bundle,
+        settings: FilterSettings,
+        *,
+        group: str = "default",
+        cohort: str = "local",
+        measure_first_batch: bool = True,
+        clock: Callable[[], float] = lambda: 0.0,
+    ) -> None:
+        """Args say who the node is; `clock` gives seconds, and only measures.
+
+        Args:
+            bundle: The model.
+            settings: The filter.
+            group: The group of the heads it accepts.
+            cohort: The cohort of the heads it accepts.
+            measure_first_batch: Take the first batch's BatchNorm statistics in place of the
+                source's, until a version brings better ones (as the official CEMA code does).
+            clock: Seconds, monotonic.
+        """
+        self.bundle = bundle
+        self.settings = settings
+        self.filter_state = FilterState()
+        self._network = bundle.network()
+        self._incumbent = Incumbent(
+            group, cohort, bundle.digest, bundle.manifest.source_digest,
+            version=0, result=bundle.manifest.source_digest,
+        )  # fmt: skip
+        self._candidate: _Candidate | None = None
+        self._lock = threading.Lock()
+        self._clock = clock
+        self._measure_next = measure_first_batch
+
+    @property
+    def incumbent(self) -> Incumbent:
+        """What the node runs, or will run from the next batch on."""
+        with self._lock:
+            candidate = self._candidate
+            return _promoted(self._incumbent, candidate) if candidate else self._incumbent
+
+    @property
+    def entropy_max_nats(self) -> float:
+        """The filter's present upper bound."""
+        return entropy_bounds(self.settings, self.filter_state, self._classes)[1]
+
+    @property
+    def _classes(self) -> int:
+        return len(self.bundle.manifest.classes)
+
+    def offer(self, manifest: Manifest, *, now_ns: int) -> bool:
+        """Take a verified version; it answers from the next batch on.
+
+        Returns:
+            Whether it was news; a version already taken is not, and nothing happens.
+
+        Raises:
+            DeltaError, ArrayError: the version is refused and nothing has changed.
+        """
+        incumbent = self.incumbent
+        if not is_news(incumbent, manifest):
+            return False
+        state = resolve_version(incumbent, manifest, self.bundle.source, now_ns=now_ns)
+        with self._lock:
+            self._candidate = _Candidate(manifest, state)
+        return True
+
+    def infer(self, images: Pixels) -> Predictions:
+        """Answer one batch of uint8 images (N, H, W, C), N >= 1, and judge it.
+
+        Raises:
+            ArrayError: if the images are not what the model takes.
+        """
+        expected = self.bundle.manifest.input.shape
+        if images.dtype != np.uint8 or images.shape[1:] != expected or len(images) == 0:
+            raise ArrayError(
+                f"images are {images.dtype} {images.shape}, the model takes {expected}"
+            )
+        swapped = self._swap()
+        began = self._clock()
+        logits = self._forward(images)
+        forward_s = self._clock() - began
+        scores = score(logits)
+        judgement = judge(self.settings, self.filter_state, scores.entropy, self._classes)
+        self.filter_state = judgement.state
+        return Predictions(
+            logits=logits,
+            label=scores.label,
+            confidence=scores.confidence,
+            entropy=scores.entropy,
+            verdicts=judgement.verdicts,
+            version=self._incumbent.version,
+            swapped=swapped,
+            forward_s=forward_s,
+        )
+
+    def _forward(self, images: Pixels) -> NDArray[np.float32]:
+        if self._measure_next:
+            self._measure_next = False
+            return self._network.logits_measuring_statistics(images)
+        return self._network.logits(images)
+
+    def _swap(self) -> Manifest | None:
+        with self._lock:
+            candidate, self._candidate = self._candidate, None
+            if candidate is None:
+                return None
+            self._network.install(candidate.state)
+            self._incumbent = _promoted(self._incumbent, candidate)
+        self._measure_next = False
+        return candidate.manifest
+
+
+def _promoted(incumbent: Incumbent, candidate: _Candidate) -> Incumbent:
+    manifest = candidate.manifest
+    return replace(incumbent, version=manifest.version, result=manifest.result)

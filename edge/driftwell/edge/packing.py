@@ -1,0 +1,90 @@
+"""Pure. From selected samples to sample batches under the message limit.
+
+Batches are encoded once for the spool, without a number; `stamp` numbers one each time it
+is sent, so that `oldest_seq` is always the present one.
+"""
+
+from dataclasses import dataclass
+from typing import Final
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from driftwell.messages.codec import decode, encode
+from driftwell.messages.errors import MalformedError
+from driftwell.messages.images import Pixels, pack_images
+from driftwell.messages.samples import SampleBatch, pack_columns
+
+STAMP_BYTES: Final = 32  # what the two sequence numbers may add when a batch is stamped
+UNSENT_SESSION: Final = "0" * 16
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Selected samples of one inferred batch; arrays of one length N."""
+
+    images: Pixels
+    index: NDArray[np.uint64]
+    entropy: NDArray[np.float32]
+    prediction: NDArray[np.uint16]
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def part(self, start: int, stop: int) -> "Selection":
+        """The samples from `start` up to, not including, `stop`."""
+        cut = slice(start, stop)
+        return Selection(self.images[cut], self.index[cut], self.entropy[cut], self.prediction[cut])
+
+
+def pack_selection(
+    selection: Selection, *, device: str, model: str, clock_ns: int, limit_bytes: int
+) -> tuple[list[tuple[bytes, int]], int]:
+    """Encode a selection as few batches as the limit allows, halving what is too large.
+
+    Returns:
+        Encoded batches with their sample counts, in order, and the number of samples left
+        out because one alone is over the limit.
+    """
+    if len(selection) == 0:
+        return [], 0
+    batch = SampleBatch(
+        device=device,
+        session=UNSENT_SESSION,
+        seq=0,
+        clock_ns=clock_ns,
+        model=model,
+        oldest_seq=0,
+        images=pack_images(selection.images),
+        columns=pack_columns(selection.index, selection.entropy, selection.prediction),
+    )
+    payload = msgspec.msgpack.encode(batch)
+    if len(payload) + STAMP_BYTES <= limit_bytes:
+        return [(payload, len(selection))], 0
+    if len(selection) == 1:
+        return [], 1
+    batches: list[tuple[bytes, int]] = []
+    left_out = 0
+    middle = (len(selection) + 1) // 2
+    for start, stop in ((0, middle), (middle, len(selection))):
+        more, too_large = pack_selection(
+            selection.part(start, stop),
+            device=device, model=model, clock_ns=clock_ns, limit_bytes=limit_bytes,
+        )  # fmt: skip
+        batches += more
+        left_out += too_large
+    return batches, left_out
+
+
+def stamp(payload: bytes, *, session: str, seq: int, oldest_seq: int, limit_bytes: int) -> bytes:
+    """Number an encoded batch for sending.
+
+    Raises:
+        WireError: if the spool's bytes are damaged or over the present limit.
+    """
+    batch = decode(payload, limit_bytes=limit_bytes)
+    if not isinstance(batch, SampleBatch):
+        raise MalformedError(f"the spool holds a {type(batch).__name__}")
+    numbered = msgspec.structs.replace(batch, session=session, seq=seq, oldest_seq=oldest_seq)
+    return encode(numbered, limit_bytes=limit_bytes)

@@ -1,0 +1,88 @@
+"""What a device says of itself: birth document, will, telemetry."""
+
+import os
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+
+from driftwell.edge.device import Device
+from driftwell.edge.settings import EdgeSettings
+from driftwell.messages.codec import encode
+from driftwell.messages.state import Limits, State
+from driftwell.messages.telemetry import Inference, Link, Resources, Telemetry
+
+CAPABILITIES = ("forward-only", "norm-delta")
+
+
+def state_message(device: Device, status: Literal["ready", "stopped"]) -> State:
+    """The birth document, or the orderly end."""
+    incumbent = device.node.incumbent
+    return State(
+        device=device.settings.device,
+        session=device.session,
+        seq=device.connection.epoch,
+        clock_ns=device.clocks.wall_ns(),
+        model=device.model,
+        status=status,
+        cohort=device.settings.cohort_name,
+        version=incumbent.version,
+        result=incumbent.result,
+        last_seq=device.outbox.last_seq,
+        capabilities=CAPABILITIES,
+        limits=Limits(
+            message_bytes=device.settings.message_limit_bytes,
+            memory_bytes=device.memory_bytes,
+            cpu_count=os.cpu_count() or 1,
+        ),
+        software=device.software,
+    )
+
+
+def will_message(settings: EdgeSettings, *, session: str, model: str, source: str) -> State:
+    """What the broker says when the connection dies; the session tells whether it is current."""
+    return State(
+        device=settings.device,
+        session=session,
+        seq=0,
+        clock_ns=0,
+        model=model,
+        status="lost",
+        cohort=settings.cohort_name,
+        version=0,
+        result=source,
+    )
+
+
+def encode_telemetry(device: Device, resources: Resources, seq: int) -> bytes:
+    """One reading, encoded."""
+    latency_ms = [1e3 * seconds for seconds in device.timing.latency_s]
+    traffic = device.connection.traffic
+    return encode(
+        Telemetry(
+            device=device.settings.device,
+            session=device.session,
+            seq=seq,
+            clock_ns=device.clocks.wall_ns(),
+            model=device.model,
+            resources=resources,
+            inference=Inference(
+                batches=device.timing.batches,
+                latency_ms_p50=_percentile(latency_ms, 50),
+                latency_ms_p99=_percentile(latency_ms, 99),
+                entropy_mean_nats=device.node.filter_state.mean,
+                entropy_max_nats=device.node.entropy_max_nats,
+                version=device.node.incumbent.version,
+            ),
+            link=Link(
+                bytes_up=traffic.bytes_up,
+                bytes_down=traffic.bytes_down,
+                connects=traffic.connects,
+            ),
+            counters={**device.spool.books(), **device.counters},
+        )
+    )
+
+
+def _percentile(values: Sequence[float], percent: float) -> float | None:
+    return float(np.percentile(values, percent)) if values else None

@@ -1,0 +1,59 @@
+"""Pure. Everything an edge daemon can be told, as one frozen value."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import msgspec
+
+from driftwell.edge.filter import FilterSettings
+from driftwell.messages.codec import MESSAGE_LIMIT
+from driftwell.messages.names import NAME_PATTERN
+
+Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+Seconds = Annotated[float, msgspec.Meta(gt=0)]
+
+
+class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The disk buffer between the filter and the broker."""
+
+    limit_bytes: Annotated[int, msgspec.Meta(ge=100_000)] = 256_000_000
+    window: Annotated[int, msgspec.Meta(ge=1, le=256)] = 16
+    """Sample batches in flight to the cloud at most."""
+    resend_s: Seconds = 10.0
+    """A batch the cloud has not acknowledged for so long is sent again."""
+
+
+class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One edge daemon."""
+
+    bundle: Path
+    source: str
+    """`npz:FILE` or `dir:FOLDER`."""
+    device: Name
+    group: Name = "default"
+    cohort: Name | None = None
+    """Devices of one cohort share one adapted state; None: the device is its own cohort."""
+    broker: str = "mqtt://localhost:1883"
+    state_dir: Path | None = None
+    """Spool, position in the stream, trusted key; None: `~/.local/state/driftwell/DEVICE`."""
+    batch: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 64
+    pace: str = "max"
+    """`max`, `rate:N` images a second, or `lockstep`: wait for the cloud after each batch."""
+    predictions: str = "none"
+    """`none`, `-` (standard output), a file for JSON lines, or `mqtt`."""
+    statistics: Literal["first-batch", "delivered"] = "first-batch"
+    """BatchNorm statistics before the first version: the first batch's, or the source's."""
+    threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
+    trust: str | None = None
+    """Public key (64 hexadecimal digits) of the cloud; None: trust the first one seen."""
+    telemetry_every_s: Seconds = 10.0
+    message_limit_bytes: Annotated[int, msgspec.Meta(ge=4096, le=200_000_000)] = MESSAGE_LIMIT
+    metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
+    """Port on the loopback interface for Prometheus; None: no metrics endpoint."""
+    filter: FilterSettings = FilterSettings()
+    spool: SpoolSettings = SpoolSettings()
+
+    @property
+    def cohort_name(self) -> str:
+        """The cohort, or the device itself where none was given."""
+        return self.cohort or self.device
