@@ -131,8 +131,9 @@ async def run_edge(
                         "telemetry": telemetry_loop(device, folder),
                     }.items()
                 ]
-                finished = await infer_loop(device, source, sink, pace, stopping)
-                drained = await _drain(device, stopping)
+                answering = group.create_task(infer_loop(device, source, sink, pace))
+                finished = await _unless_stopped(answering, stopping)
+                drained = await _unless_stopped(group.create_task(_drain(device)), stopping)
                 await _say_goodbye(device)
                 for task in tasks:
                     task.cancel()
@@ -177,9 +178,23 @@ def _build_device(
     )
 
 
-async def _drain(device: Device, stopping: asyncio.Event) -> bool:
+async def _unless_stopped(task: asyncio.Task[bool], stopping: asyncio.Event) -> bool:
+    """The task's result, or False if it was cancelled because `stopping` came first."""
+    stop = asyncio.Task(stopping.wait(), name="stopping")
+    try:
+        await asyncio.wait({task, stop}, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        stop.cancel()
+    if task.done():
+        return task.result()
+    task.cancel()
+    await asyncio.wait({task})
+    return False
+
+
+async def _drain(device: Device) -> bool:
     """Wait until the cloud is done with everything; give up when nothing moves any more."""
-    while not device.has_caught_up and not stopping.is_set():
+    while not device.has_caught_up:
         held = len(device.outbox)
 
         def has_moved(held: int = held) -> bool:

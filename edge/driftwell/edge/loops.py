@@ -24,13 +24,10 @@ RETRY_S: Final = 1.0
 """How long to wait before offering the broker something again that it did not take."""
 
 
-async def infer_loop(
-    device: Device, source: Source, sink: Sink, pace: Pace, stopping: asyncio.Event
-) -> bool:
-    """Answer the stream to its end, or until told to stop.
+async def infer_loop(device: Device, source: Source, sink: Sink, pace: Pace) -> bool:
+    """Answer the stream to its end, which some streams do not have; then True.
 
-    Returns:
-        Whether the stream came to its end.
+    Cancelled in the forward pass, it leaves a batch that is answered again next time.
     """
     name = f"position:{device.settings.source}"
     stream = source.batches(device.spool.recall(name))
@@ -43,8 +40,6 @@ async def infer_loop(
             sink.write(batch, predictions)
         await device.announce()
         await pace.after_batch(device, len(batch.index))
-        if stopping.is_set():
-            return False
     device.spool.forget(name)
     return True
 

@@ -34,6 +34,9 @@ class NamedArray(msgspec.Struct, frozen=True, kw_only=True):
     data: bytes
 
 
+NamedArrays = Annotated[tuple[NamedArray, ...], msgspec.Meta(max_length=MAX_ARRAYS)]
+
+
 def pack_array(name: str, array: NDArray[np.generic]) -> NamedArray:
     """Put an array into its wire form.
 
@@ -50,7 +53,8 @@ def unpack_array(packed: NamedArray) -> NDArray[np.generic]:
     """Give the array back, read-only, sharing the memory of the message.
 
     Raises:
-        ArrayError: if the dtype is unknown or the length is not what the shape demands.
+        ArrayError: if the dtype is unknown, the length is not what the shape demands, or a
+            boolean is neither 0 nor 1.
     """
     if packed.dtype not in DTYPES:
         raise ArrayError(f"array {packed.name!r}: unknown dtype {packed.dtype!r}")
@@ -61,7 +65,12 @@ def unpack_array(packed: NamedArray) -> NDArray[np.generic]:
             f"array {packed.name!r}: {packed.dtype} of shape {packed.shape} takes "
             f"{demanded} bytes, {len(packed.data)} came"
         )
-    return np.frombuffer(packed.data, dtype=dtype).reshape(packed.shape)
+    if dtype.kind == "b" and max(packed.data, default=0) > 1:
+        raise ArrayError(f"array {packed.name!r}: a boolean is neither 0 nor 1")
+    try:
+        return np.frombuffer(packed.data, dtype=dtype).reshape(packed.shape)
+    except ValueError as error:  # no elements, but an extent numpy cannot hold
+        raise ArrayError(f"array {packed.name!r}: shape {packed.shape}: {error}") from error
 
 
 def pack_arrays(arrays: Mapping[str, NDArray[np.generic]]) -> tuple[NamedArray, ...]:

@@ -4,6 +4,7 @@ A message is one MessagePack map: these fields, a `type` tag, and the type's own
 fields are ignored, so a minor version may add some; another `schema` is refused whole.
 """
 
+import sys
 from typing import Annotated, Final
 
 import msgspec
@@ -13,11 +14,15 @@ from driftwell.messages.names import NAME_PATTERN
 SCHEMA: Final = 1
 """The schema major this program writes and reads."""
 
+MAX_COUNT: Final = 2**63 - 1
+"""The largest integer a message carries, and the largest SQLite stores."""
+
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
-Session = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}$")]
-Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}$")]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-Nanoseconds = Annotated[int, msgspec.Meta(ge=0)]
+Session = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
+Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
+Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
+Nanoseconds = Count
+Finite = Annotated[float, msgspec.Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 Text = Annotated[str, msgspec.Meta(max_length=500)]
 
 
@@ -25,7 +30,7 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True, tag_field="type"):
     """What every message says about itself."""
 
     schema: int = SCHEMA
-    device: Annotated[str, msgspec.Meta(pattern=r"^_$|" + NAME_PATTERN)]
+    device: Annotated[str, msgspec.Meta(pattern=r"^_\Z|" + NAME_PATTERN)]
     """The device level of the topic the message travels on."""
     session: Session
     """Drawn anew each time the sending program starts."""

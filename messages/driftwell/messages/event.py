@@ -1,8 +1,10 @@
 """Pure. Something a device did with a version, told once."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from driftwell.messages.envelope import Count, Envelope, Text
+import msgspec
+
+from driftwell.messages.envelope import Count, Envelope, Finite, Text
 
 
 class Event(Envelope, frozen=True, kw_only=True, tag="event"):
@@ -10,8 +12,8 @@ class Event(Envelope, frozen=True, kw_only=True, tag="event"):
 
     event: Literal["applied", "refused", "reverted", "drift", "budget"]
     version: Count
-    code: str = ""
+    code: Annotated[str, msgspec.Meta(max_length=32)] = ""
     """With `refused`: the RefusalCode."""
     detail: Text = ""
-    lag_s: float | None = None
+    lag_s: Finite | None = None
     """With `applied`: seconds since the newest sample the version learned from."""

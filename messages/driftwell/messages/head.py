@@ -8,7 +8,7 @@ from typing import Annotated, Final
 import msgspec
 
 from driftwell.messages.delta import Delta
-from driftwell.messages.envelope import Count, Digest, Envelope, Name, Nanoseconds
+from driftwell.messages.envelope import MAX_COUNT, Count, Digest, Envelope, Name, Nanoseconds
 
 MAX_BATCHES: Final = 64
 """Sample batches a manifest names; a version that learned from more names the last ones."""
@@ -23,7 +23,10 @@ class Provenance(msgspec.Struct, frozen=True, kw_only=True):
     software: Annotated[str, msgspec.Meta(max_length=48)]
     trained_samples: Count
     """Samples the lineage has learned from so far."""
-    batches: Annotated[tuple[str, ...], msgspec.Meta(max_length=MAX_BATCHES)]
+    batches: Annotated[
+        tuple[Annotated[str, msgspec.Meta(max_length=96)], ...],
+        msgspec.Meta(max_length=MAX_BATCHES),
+    ]
     """`device/session/seq` of those new since the parent."""
 
 
@@ -36,7 +39,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The bundle it is for."""
     source: Digest
     """The adaptable state the delta is added to."""
-    version: Annotated[int, msgspec.Meta(ge=1)]
+    version: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
     parent: Digest
     """The result of the version before; the source for the first."""
     result: Digest

@@ -79,6 +79,6 @@ def _decompress(data: bytes, demanded: int) -> bytes:
         declared = zstandard.frame_content_size(data)
         if declared != demanded:
             raise ArrayError(f"packed images hold {declared} bytes, their shape takes {demanded}")
-        return zstandard.ZstdDecompressor().decompress(data)
+        return zstandard.ZstdDecompressor().decompress(data, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ArrayError(f"packed images do not decompress: {error}") from error

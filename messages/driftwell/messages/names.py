@@ -9,7 +9,7 @@ from typing import Final
 
 from driftwell.messages.errors import SettingsError
 
-NAME_PATTERN: Final = r"^[a-z0-9](?:[a-z0-9-]{0,47})$"
+NAME_PATTERN: Final = r"^[a-z0-9](?:[a-z0-9-]{0,47})\Z"  # "$" would let a newline follow
 EVERYONE: Final = "_"
 """Stands in the device level of topics that belong to no single device."""
 

@@ -5,7 +5,13 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from driftwell.messages.arrays import NamedArray, pack_arrays, require_finite, unpack_arrays
+from driftwell.messages.arrays import (
+    NamedArray,
+    NamedArrays,
+    pack_arrays,
+    require_finite,
+    unpack_arrays,
+)
 from driftwell.messages.envelope import Count, Envelope
 from driftwell.messages.errors import ArrayError
 from driftwell.messages.images import PackedImages, Pixels
@@ -20,7 +26,7 @@ class SampleBatch(Envelope, frozen=True, kw_only=True, tag="samples"):
     oldest_seq: Count
     """The lowest seq of this session the edge still holds; all below are settled there."""
     images: PackedImages
-    columns: tuple[NamedArray, ...]
+    columns: NamedArrays
 
     @property
     def count(self) -> int:

@@ -45,5 +45,5 @@ def verify_head(head: Head, trusted_key: bytes) -> Manifest:
         raise DeltaError("head was altered after signing", RefusalCode.BAD_SIGNATURE) from None
     try:
         return _manifest.decode(head.manifest)
-    except (msgspec.MsgspecError, ValueError) as error:
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise MalformedError(f"signed bytes are no manifest: {error}") from error

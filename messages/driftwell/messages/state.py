@@ -4,11 +4,13 @@ Retained, and at the same time the will: the broker publishes `lost` when the co
 dies. A `lost` whose session is not the device's current one is stale and ignored.
 """
 
-from typing import Annotated, Literal
+from typing import Annotated, Final, Literal
 
 import msgspec
 
 from driftwell.messages.envelope import Count, Digest, Envelope, Name
+
+MAX_CAPABILITIES: Final = 64
 
 
 class Limits(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,6 +33,9 @@ class State(Envelope, frozen=True, kw_only=True, tag="state"):
     """The digest of the adaptable state it runs."""
     last_seq: Count = 0
     """With `stopped`: the seq of the session's last sample batch."""
-    capabilities: tuple[Annotated[str, msgspec.Meta(max_length=48)], ...] = ()
+    capabilities: Annotated[
+        tuple[Annotated[str, msgspec.Meta(max_length=48)], ...],
+        msgspec.Meta(max_length=MAX_CAPABILITIES),
+    ] = ()
     limits: Limits | None = None
     software: Annotated[str, msgspec.Meta(max_length=48)] = ""

@@ -1,10 +1,12 @@
 """Pure. Telemetry: how a device is doing. QoS 0: the next one makes a lost one good."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
-from driftwell.messages.envelope import Count, Envelope
+from driftwell.messages.envelope import Count, Envelope, Finite
+
+MAX_COUNTERS: Final = 256
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -18,7 +20,7 @@ class Resources(msgspec.Struct, frozen=True, kw_only=True):
     memory_total_bytes: Count
     process_memory_bytes: Count
     disk_free_bytes: Count
-    temperature_celsius: float | None = None
+    temperature_celsius: Finite | None = None
     battery_percent: Percent | None = None
     on_battery: bool | None = None
 
@@ -50,5 +52,8 @@ class Telemetry(Envelope, frozen=True, kw_only=True, tag="telemetry"):
     resources: Resources
     inference: Inference
     link: Link
-    counters: dict[Annotated[str, msgspec.Meta(max_length=64)], Count]
+    counters: Annotated[
+        dict[Annotated[str, msgspec.Meta(max_length=64)], Count],
+        msgspec.Meta(max_length=MAX_COUNTERS),
+    ]
     """Samples seen, selected, excluded, spooled, acknowledged, dropped by reason."""

@@ -108,7 +108,8 @@ def parse_topic(topic: str) -> Address:
     Raises:
         MalformedError: if it is not one of ours.
     """
-    if len(topic.encode()) <= TOPIC_LIMIT and topic.startswith(ROOT + "/"):
+    # What matches below is ASCII, so its characters are its bytes.
+    if len(topic) <= TOPIC_LIMIT and topic.startswith(ROOT + "/"):
         match topic[len(ROOT) + 1 :].split("/"):
             case [group, "_", Kind.HEAD, cohort] if is_name(group) and is_name(cohort):
                 return Address(group, EVERYONE, Kind.HEAD, cohort)

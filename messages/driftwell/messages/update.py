@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from driftwell.messages.arrays import NamedArray
+from driftwell.messages.arrays import NamedArrays
 from driftwell.messages.envelope import Count, Digest, Envelope
 
 
@@ -19,4 +19,4 @@ class ModuleUpdate(Envelope, frozen=True, kw_only=True, tag="update"):
     samples: Count
     """How many samples the local training saw: the weight in the aggregation."""
     importance: Annotated[float, msgspec.Meta(ge=0, le=1)]
-    arrays: tuple[NamedArray, ...]
+    arrays: NamedArrays
