@@ -145,6 +145,7 @@ class Device:
         payloads, too_large = pack_selection(
             selection,
             device=self.settings.device,
+            cohort=self.settings.cohort_name,
             model=self.model,
             clock_ns=self.clocks.wall_ns(),
             limit_bytes=self.settings.message_limit_bytes,

@@ -39,7 +39,13 @@ class Selection:
 
 
 def pack_selection(
-    selection: Selection, *, device: str, model: str, clock_ns: int, limit_bytes: int
+    selection: Selection,
+    *,
+    device: str,
+    cohort: str,
+    model: str,
+    clock_ns: int,
+    limit_bytes: int,
 ) -> tuple[list[tuple[bytes, int]], int]:
     """Encode a selection as few batches as the limit allows, halving what is too large.
 
@@ -51,6 +57,7 @@ def pack_selection(
         return [], 0
     batch = SampleBatch(
         device=device,
+        cohort=cohort,
         session=UNSENT_SESSION,
         seq=0,
         clock_ns=clock_ns,
@@ -70,7 +77,7 @@ def pack_selection(
     for start, stop in ((0, middle), (middle, len(selection))):
         more, too_large = pack_selection(
             selection.part(start, stop),
-            device=device, model=model, clock_ns=clock_ns, limit_bytes=limit_bytes,
+            device=device, cohort=cohort, model=model, clock_ns=clock_ns, limit_bytes=limit_bytes,
         )  # fmt: skip
         batches += more
         left_out += too_large

@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from driftwell.messages.ack import Ack
-from driftwell.messages.envelope import SCHEMA, Envelope
+from driftwell.messages.envelope import SCHEMA, Count, Envelope, Name, Session
 from driftwell.messages.errors import (
     MalformedError,
     RefusalCode,
@@ -41,6 +41,14 @@ TYPE_OF_KIND: Final[dict[Kind, type[Envelope]]] = {
 """Which message travels on which kind of topic. Predictions are JSON for anyone to read."""
 
 
+class Sender(msgspec.Struct, frozen=True):
+    """Whose message it was, when the rest cannot be used."""
+
+    device: Name
+    session: Session
+    seq: Count
+
+
 class _Preamble(msgspec.Struct, frozen=True):
     """The least one must read to know whether to read on."""
 
@@ -50,6 +58,7 @@ class _Preamble(msgspec.Struct, frozen=True):
 
 _encoder: Final = msgspec.msgpack.Encoder()
 _preamble: Final[msgspec.msgpack.Decoder[_Preamble]] = msgspec.msgpack.Decoder(_Preamble)
+_sender: Final[msgspec.msgpack.Decoder[Sender]] = msgspec.msgpack.Decoder(Sender)
 _message: Final[msgspec.msgpack.Decoder[Message]] = msgspec.msgpack.Decoder(Message)
 
 
@@ -81,6 +90,14 @@ def decode(payload: bytes, *, limit_bytes: int = MESSAGE_LIMIT) -> Message:
         return _message.decode(payload)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise MalformedError(f"not a message: {error}") from error
+
+
+def read_sender(payload: bytes) -> Sender | None:
+    """Whose refused message this was, so that the refusal can be told; None if unreadable."""
+    try:
+        return _sender.decode(payload)
+    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+        return None
 
 
 def decode_on_topic(

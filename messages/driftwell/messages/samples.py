@@ -12,9 +12,9 @@ from driftwell.messages.arrays import (
     require_finite,
     unpack_arrays,
 )
-from driftwell.messages.envelope import Count, Envelope
+from driftwell.messages.envelope import Count, Envelope, Name
 from driftwell.messages.errors import ArrayError
-from driftwell.messages.images import PackedImages, Pixels
+from driftwell.messages.images import PackedImages
 
 COLUMNS: Final = {"index": "<u8", "entropy": "<f4", "prediction": "<u2"}
 """What is said of each image: position in the device's stream, nats, class."""
@@ -25,6 +25,8 @@ class SampleBatch(Envelope, frozen=True, kw_only=True, tag="samples"):
 
     oldest_seq: Count
     """The lowest seq of this session the edge still holds; all below are settled there."""
+    cohort: Name
+    """Whose adapted state the samples are for; the device's own name unless it shares one."""
     images: PackedImages
     columns: NamedArrays
 
@@ -64,13 +66,3 @@ def require_image_shape(batch: SampleBatch, expected: tuple[int, int, int]) -> N
     """
     if batch.images.shape[1:] != expected:
         raise ArrayError(f"images are {batch.images.shape[1:]}, the model takes {expected}")
-
-
-__all__ = [
-    "COLUMNS",
-    "Pixels",
-    "SampleBatch",
-    "pack_columns",
-    "require_image_shape",
-    "unpack_columns",
-]

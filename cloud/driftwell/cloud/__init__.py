@@ -1,0 +1,1 @@
+"""The cloud consumer: stores, learns, publishes."""

@@ -1,0 +1,104 @@
+"""What adapts: a network's normalisation state, with its SGD momentum, in and out of a module.
+
+Frozen weights stay in one module shared by all cohorts; a cohort is only the arrays of
+an `AdaptedState`, put in before a step and taken out after it.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+
+from driftwell.cloud.renormalisation import renormalise
+from driftwell.messages.images import Pixels
+from driftwell.models.bundle import Bundle
+from driftwell.models.network import Network
+from driftwell.models.normalisation import adaptable_tensors, is_affine
+
+Arrays = dict[str, NDArray[np.float32]]
+
+
+@dataclass(frozen=True, slots=True)
+class AdaptedState:
+    """One network's adaptable arrays and the SGD momentum of those that learn."""
+
+    arrays: Arrays
+    momentum: Arrays
+
+
+class AdaptableNetwork:
+    """A module with everything frozen but its normalisation layers' weight and bias."""
+
+    def __init__(
+        self, bundle: Bundle, *, learning_rate: float, momentum: float, statistics_momentum: float
+    ) -> None:
+        module = bundle.module()
+        self._tensors = adaptable_tensors(module)
+        self._names = list(self._tensors)
+        self._layers = renormalise(module, statistics_momentum)
+        self._network = Network(module, bundle.manifest.preprocessing)
+        self._module = self._network.module
+        self._collect(module)
+        self._optimizer = torch.optim.SGD(self._learned.values(), learning_rate, momentum)
+        self.source = AdaptedState({n: a.copy() for n, a in bundle.source.items()}, {})
+
+    def _collect(self, module: nn.Module) -> None:
+        """Find the live tensors again: the statistics moved into the new layers."""
+        named = {**dict(module.named_parameters()), **dict(module.named_buffers())}
+        self._tensors = {name: named[name] for name in self._names}
+        for parameter in module.parameters():
+            parameter.requires_grad_(False)
+        self._learned: dict[str, Tensor] = {
+            name: tensor.requires_grad_(True)
+            for name, tensor in self._tensors.items()
+            if is_affine(name)
+        }
+
+    def load(self, state: AdaptedState, *, is_fresh: bool) -> None:
+        """Put a cohort's state in; `is_fresh` lets the next batch set the statistics."""
+        with torch.no_grad():
+            for name, tensor in self._tensors.items():
+                tensor.copy_(torch.from_numpy(state.arrays[name]))
+        for name, parameter in self._learned.items():
+            if name in state.momentum:
+                buffer = torch.from_numpy(state.momentum[name].copy())
+                self._optimizer.state[parameter] = {"momentum_buffer": buffer}
+            else:
+                self._optimizer.state.pop(parameter, None)
+        for layer in self._layers:
+            layer.is_fresh = is_fresh
+
+    def save(self) -> AdaptedState:
+        """Take a copy of the present state out."""
+        arrays = {name: t.detach().numpy().copy() for name, t in self._tensors.items()}
+        momentum = {
+            name: self._optimizer.state[parameter]["momentum_buffer"].numpy().copy()
+            for name, parameter in self._learned.items()
+            if parameter in self._optimizer.state
+        }
+        return AdaptedState(arrays, momentum)
+
+    def prepare(self, images: Pixels) -> Tensor:
+        """uint8 (N, H, W, C) -> float32 (N, C, H, W)."""
+        return self._network.prepare(images)
+
+    def train(self, inputs: Tensor) -> Tensor:
+        """Logits (N, classes) with gradients; statistics move."""
+        self._module.train()
+        logits: Tensor = self._module(inputs)
+        return logits
+
+    def predict(self, inputs: Tensor) -> Tensor:
+        """Logits (N, classes) without gradients; nothing moves."""
+        self._module.eval()
+        with torch.no_grad():
+            logits: Tensor = self._module(inputs)
+        return logits
+
+    def step(self, loss: Tensor) -> None:
+        """One SGD step down the loss."""
+        self._optimizer.zero_grad()
+        loss.backward()
+        self._optimizer.step()

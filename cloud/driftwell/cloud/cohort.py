@@ -1,0 +1,120 @@
+"""One cohort in memory: its models, its pending samples, its replay buffer.
+
+All of it can be rebuilt from the ledger, and is after a restart.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from itertools import islice
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import load, save
+
+from driftwell.cloud.adaptation import AdaptedState
+from driftwell.cloud.learner import CohortModels
+from driftwell.cloud.ledger import StoredBatch
+from driftwell.messages.images import Pixels
+
+Taken = list[tuple[StoredBatch, int]]
+"""Batches in order, and how many further samples of each."""
+
+
+class Cohort:
+    """Devices that share one adapted state."""
+
+    def __init__(self, name: str, models: CohortModels, *, capacity: int) -> None:
+        self.name = name
+        self.models = models
+        self.version = 0
+        self.result = ""
+        """The digest of the newest version's state; empty before the first."""
+        self.members: set[str] = set()
+        self._pending: deque[tuple[StoredBatch, Pixels]] = deque()
+        self._buffer: deque[tuple[int, NDArray[np.uint8]]] = deque(maxlen=capacity)
+        self.pending = 0
+        """Samples that wait for a step."""
+
+    @property
+    def buffered(self) -> int:
+        """Images in the replay buffer."""
+        return len(self._buffer)
+
+    @property
+    def oldest_batch_id(self) -> int:
+        """The oldest batch the buffer still holds an image of."""
+        return self._buffer[0][0] if self._buffer else 0
+
+    def push(self, batch: StoredBatch, images: Pixels) -> None:
+        """Add a stored batch; what was used of it before a restart goes to the buffer."""
+        self.members.add(batch.device)
+        self._buffer.extend((batch.id, image) for image in images[: batch.used])
+        rest = images[batch.used :]
+        if len(rest):
+            self._pending.append((batch, rest))
+            self.pending += len(rest)
+
+    def peek(self, samples: int) -> tuple[Pixels, Taken]:
+        """The oldest pending samples, left where they are."""
+        images: list[Pixels] = []
+        taken: Taken = []
+        wanted = samples
+        for batch, rest in self._pending:
+            if wanted == 0:
+                break
+            images.append(rest[:wanted])
+            taken.append((batch, len(images[-1])))
+            wanted -= len(images[-1])
+        return np.concatenate(images), taken
+
+    def use(self, samples: int) -> None:
+        """Move the oldest pending samples to the replay buffer."""
+        self.pending -= samples
+        while samples:
+            batch, rest = self._pending.popleft()
+            self._buffer.extend((batch.id, image) for image in rest[:samples])
+            if len(rest) > samples:
+                self._pending.appendleft((batch, rest[samples:]))
+            samples -= min(samples, len(rest))
+
+    def replayed(self, positions: Iterable[int], shape: tuple[int, int, int]) -> Pixels:
+        """The buffer's images at `positions`: uint8 (M, H, W, C), M >= 0."""
+        wanted = sorted(int(position) for position in positions)
+        images: list[NDArray[np.uint8]] = []
+        entries = iter(self._buffer)
+        at = 0
+        for position in wanted:  # one pass: a deque has no quick way into its middle
+            images.append(next(islice(entries, position - at, None))[1])
+            at = position + 1
+        return np.stack(images) if images else np.zeros((0, *shape), np.uint8)
+
+
+def encode_models(models: CohortModels) -> bytes:
+    """A cohort's models as safetensors, for the ledger."""
+    arrays: dict[str, NDArray[np.generic]] = {
+        "steps": np.array([models.steps], np.int64),
+        "samples": np.array([models.samples], np.int64),
+    }
+    for network, state in (("foundation", models.foundation), ("edge", models.edge)):
+        for part, named in (("arrays", state.arrays), ("momentum", state.momentum)):
+            arrays.update({f"{network}/{part}/{name}": array for name, array in named.items()})
+    return save(arrays)
+
+
+def decode_models(content: bytes, order: CohortModels) -> CohortModels:
+    """Give models back, their arrays in the order of `order` (any cohort's)."""
+    arrays = load(content)
+
+    def state(network: str, like: AdaptedState) -> AdaptedState:
+        momentum = {name: arrays.get(f"{network}/momentum/{name}") for name in like.arrays}
+        return AdaptedState(
+            {name: arrays[f"{network}/arrays/{name}"] for name in like.arrays},
+            {name: array for name, array in momentum.items() if array is not None},
+        )
+
+    return CohortModels(
+        state("foundation", order.foundation),
+        state("edge", order.edge),
+        int(arrays["steps"][0]),
+        int(arrays["samples"][0]),
+    )

@@ -1,0 +1,306 @@
+"""The cloud's running state: what its loops share, and the decisions on what comes in.
+
+The loops (`loops.py`) wait and carry; this object decides and books. All of it runs in
+the event loop's thread, except the learning step.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Final
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from driftwell.broker import Connection
+from driftwell.cloud.cohort import Cohort, Taken, decode_models, encode_models
+from driftwell.cloud.inbox import admit
+from driftwell.cloud.learner import CohortModels, Learner, Step
+from driftwell.cloud.ledger import Ledger, StoredVersion
+from driftwell.cloud.policy import Plan, plan_step
+from driftwell.cloud.publisher import Lineage, make_manifest
+from driftwell.cloud.replay import choose_replay, step_generator
+from driftwell.cloud.settings import CloudSettings
+from driftwell.cloud.signing_key import public_key
+from driftwell.messages.ack import Ack
+from driftwell.messages.codec import Sender, decode, read_sender
+from driftwell.messages.errors import MalformedError, RefusalCode, WireError
+from driftwell.messages.images import Pixels
+from driftwell.messages.samples import SampleBatch
+from driftwell.messages.signing import sign_manifest
+from driftwell.messages.state import State
+from driftwell.messages.telemetry import Telemetry
+from driftwell.models.bundle import Bundle
+
+MAX_DEVICES: Final = 10_000
+DAY_NS: Final = 86_400 * 10**9
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One step to run, with everything it needs."""
+
+    cohort: Cohort
+    plan: Plan
+    uploads: Pixels
+    replay: Pixels
+    taken: Taken
+
+
+class Consumer:
+    """State and decisions of one cloud consumer."""
+
+    def __init__(
+        self,
+        settings: CloudSettings,
+        *,
+        edge: Bundle,
+        learner: Learner,
+        ledger: Ledger,
+        connection: Connection,
+        key: Ed25519PrivateKey,
+        session: str,
+        wall_ns: Callable[[], int],
+        software: str,
+    ) -> None:
+        self.settings = settings
+        self.edge = edge
+        self.learner = learner
+        self.ledger = ledger
+        self.connection = connection
+        self.session = session
+        self.wall_ns = wall_ns
+        self.public_key = public_key(key)
+        self.changed = asyncio.Condition()
+        self.cohorts: dict[str, Cohort] = {}
+        self.states: dict[str, State] = {}
+        self.telemetry: dict[str, Telemetry] = {}
+        self.counters: Counter[str] = Counter()
+        self.unsettled: dict[str, set[tuple[str, str]]] = {}
+        """By cohort: sessions of devices whose last ack did not yet say `settled`."""
+        self._key = key
+        self._software = software
+        self._settled_seq: dict[str, tuple[str, int]] = {}
+        self._sequence: Counter[str] = Counter()
+        self._active: dict[str, None] = {}
+        """Cohorts something happened to since they were last found idle, in turn."""
+
+    def restore(self) -> None:
+        """Rebuild every cohort from the ledger.
+
+        Raises:
+            SettingsError: if the ledger is of another edge model.
+        """
+        self.ledger.claim(self.edge.digest)
+        for name in self.ledger.cohorts():
+            cohort = self._new_cohort(name)
+            saved = self.ledger.models(name)
+            if saved is not None:
+                cohort.models = decode_models(saved, self.learner.source)
+            for batch in self.ledger.batches(name):
+                message = decode(batch.payload, limit_bytes=self.settings.message_limit_bytes)
+                if isinstance(message, SampleBatch):
+                    cohort.push(batch, self._admit(message))
+            self._active[name] = None
+        for version in self.ledger.newest_versions():
+            if version.cohort in self.cohorts:
+                self.cohorts[version.cohort].version = version.version
+                self.cohorts[version.cohort].result = version.result
+
+    async def announce(self) -> None:
+        """Wake the learning loop."""
+        async with self.changed:
+            self.changed.notify_all()
+
+    def next_seq(self, kind: str) -> int:
+        """The next number for messages of `kind`."""
+        self._sequence[kind] += 1
+        return self._sequence[kind]
+
+    def take_samples(self, batch: SampleBatch, payload: bytes) -> Ack:
+        """Store a batch, or refuse it for good; the answer says which."""
+        sender = Sender(batch.device, batch.session, batch.seq)
+        try:
+            images = self._admit(batch)
+            cohort = self.cohorts.get(batch.cohort) or self._new_cohort(batch.cohort)
+        except WireError as error:
+            return self.refuse_samples(sender, error.code, samples=batch.count)
+        stored = self.ledger.store(batch, cohort.name, payload)
+        if stored is None:
+            self.counters["duplicates"] += 1
+        else:
+            cohort.push(stored, images)
+            self._active[cohort.name] = None
+        self.unsettled.setdefault(cohort.name, set()).add((batch.device, batch.session))
+        if self._plan(cohort).is_idle:
+            return self.settle(cohort, batch.device, batch.session)
+        return self._ack(batch.device, batch.session, cohort)
+
+    def refuse_samples(self, sender: Sender, code: RefusalCode, *, samples: int = 0) -> Ack:
+        """Book a refusal and tell the device."""
+        self.counters[f"refused:{code}"] += 1
+        log.warning("samples.refused", device=sender.device, seq=sender.seq, code=str(code))
+        device, session = sender.device, sender.session
+        self.ledger.refuse(device, session, sender.seq, code, samples=samples)
+        if not any((device, session) in waiting for waiting in self.unsettled.values()):
+            self._settled_seq[device] = (session, self.ledger.stored_seq(device, session))
+        return self._ack(device, session, None)
+
+    def refuse(self, error: WireError, payload: bytes, *, device: str | None) -> Ack | None:
+        """Count what cannot be used; an ack if it is known whose sample batch it was."""
+        sender = read_sender(payload) if device else None
+        if sender is not None and sender.device == device and sender.seq:
+            return self.refuse_samples(sender, error.code)
+        self.counters[f"refused:{error.code}"] += 1
+        log.warning("message.refused", device=device, code=str(error.code), detail=str(error))
+        return None
+
+    def take_state(self, state: State) -> None:
+        """Note a device's birth or end; a `lost` of another session than its own is stale."""
+        known = self.states.get(state.device)
+        if state.status == "lost" and known is not None and known.session != state.session:
+            return
+        if known is not None or len(self.states) < MAX_DEVICES:
+            self.states[state.device] = state
+            if state.cohort in self.cohorts:
+                self._active[state.cohort] = None
+            log.info("device.state", device=state.device, status=state.status)
+
+    def take_telemetry(self, telemetry: Telemetry) -> None:
+        """Keep a device's last reading."""
+        if telemetry.device in self.telemetry or len(self.telemetry) < MAX_DEVICES:
+            self.telemetry[telemetry.device] = telemetry
+
+    @property
+    def has_work(self) -> bool:
+        """Whether a cohort may want a step, or a device waits for its settling ack."""
+        return bool(self._active) or any(self.unsettled.values())
+
+    def next_work(self) -> Work | None:
+        """The next step, cohorts taking turns; what expires is booked on the way."""
+        while self._active:
+            name = next(iter(self._active))
+            del self._active[name]
+            cohort = self.cohorts[name]
+            plan = self._plan(cohort)
+            if plan.expire:
+                _, taken = cohort.peek(plan.expire)
+                self.ledger.use(name, taken, fate="expired")
+                cohort.use(plan.expire)
+            if plan.learn:
+                self._active[name] = None
+                return self._work(cohort, plan)
+        return None
+
+    def _work(self, cohort: Cohort, plan: Plan) -> Work:
+        uploads, taken = cohort.peek(plan.learn)
+        positions = choose_replay(
+            self.settings.method.replay,
+            cohort.buffered,
+            step_generator(self.settings.seed, cohort.name, cohort.models.steps),
+        )
+        replay = cohort.replayed(positions, self.edge.manifest.input.shape)
+        return Work(cohort, plan, uploads, replay, taken)
+
+    def commit(self, work: Work, step: Step) -> StoredVersion | None:
+        """Book a finished step with its models and version, all or nothing."""
+        cohort = work.cohort
+        if not step.is_finite:
+            log.error("cohort.diverged", cohort=cohort.name)
+            self._keep(work, self.learner.source, "rejected:diverged", None)
+            return None
+        manifest = make_manifest(
+            self._lineage(cohort),
+            step.models.edge.arrays,
+            version=cohort.version + 1,
+            parent=cohort.result or self.edge.manifest.source_digest,
+            created_ns=self.wall_ns(),
+            lifetime_ns=int(self.settings.expiry_days * DAY_NS),
+            newest_sample_ns=max(batch.clock_ns for batch, _ in work.taken),
+            trained_samples=step.models.samples,
+            batches=[batch.name for batch, _ in work.taken],
+        )
+        if manifest is None:
+            self._keep(work, step.models, "trained", None)
+            return None
+        encoded, signature = sign_manifest(manifest, self._key)
+        version = StoredVersion(cohort.name, manifest.version, manifest.result, encoded, signature)
+        self._keep(work, step.models, "trained", version)
+        cohort.version, cohort.result = manifest.version, manifest.result
+        return version
+
+    def settle(self, cohort: Cohort, device: str, session: str) -> Ack:
+        """An ack that says: nothing more will come of what is stored, until more comes."""
+        self.unsettled.get(cohort.name, set()).discard((device, session))
+        self._settled_seq[device] = (session, self.ledger.stored_seq(device, session))
+        return self._ack(device, session, cohort)
+
+    def _keep(
+        self, work: Work, models: CohortModels, fate: str, version: StoredVersion | None
+    ) -> None:
+        cohort = work.cohort
+        self.ledger.use(
+            cohort.name, work.taken, fate=fate, models=encode_models(models), version=version
+        )
+        cohort.models = models
+        cohort.use(work.plan.learn)
+        self.ledger.discard(cohort.name, before_id=cohort.oldest_batch_id)
+        self.counters["steps"] += 1
+
+    def _plan(self, cohort: Cohort) -> Plan:
+        policy = self.settings.method.policy
+        may_end = 0 < cohort.pending < policy.batch
+        return plan_step(policy, cohort.pending, has_ended=may_end and self._has_ended(cohort))
+
+    def _has_ended(self, cohort: Cohort) -> bool:
+        """Whether every device that fed the cohort has stopped and all it sent is here."""
+        states = [self.states.get(device) for device in cohort.members]
+        return all(
+            state is not None
+            and state.status == "stopped"
+            and self.ledger.stored_seq(state.device, state.session) >= state.last_seq
+            for state in states
+        )
+
+    def _admit(self, batch: SampleBatch) -> Pixels:
+        return admit(batch, model=self.edge.digest, manifest=self.edge.manifest)
+
+    def _new_cohort(self, name: str) -> Cohort:
+        if len(self.cohorts) >= self.settings.cohorts:
+            raise MalformedError(
+                f"no room for cohort {name!r}: the limit is {self.settings.cohorts}",
+                RefusalCode.WRONG_COHORT,
+            )
+        cohort = Cohort(name, self.learner.source, capacity=self.settings.method.replay.capacity)
+        self.cohorts[name] = cohort
+        return cohort
+
+    def _lineage(self, cohort: Cohort) -> Lineage:
+        return Lineage(
+            group=self.settings.group,
+            cohort=cohort.name,
+            model=self.edge.digest,
+            source_digest=self.edge.manifest.source_digest,
+            source=self.edge.source,
+            method=self.settings.method.name,
+            config=self.settings.method.digest,
+            software=self._software,
+        )
+
+    def _ack(self, device: str, session: str, cohort: Cohort | None) -> Ack:
+        settled_session, settled_seq = self._settled_seq.get(device, (session, 0))
+        return Ack(
+            device=device,
+            session=self.session,
+            seq=self.next_seq("ack"),
+            clock_ns=self.wall_ns(),
+            model=self.edge.digest,
+            of_session=session,
+            stored_seq=self.ledger.stored_seq(device, session),
+            settled_seq=settled_seq if settled_session == session else 0,
+            version=cohort.version if cohort else 0,
+            refused=self.ledger.refusals(device, session),
+        )

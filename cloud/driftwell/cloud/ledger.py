@@ -1,0 +1,303 @@
+"""The ledger: which samples came, and what became of each, to the sample and for good.
+
+A sample batch is known by `(device, session, seq)` and stored at most once. A cohort's
+samples are used in the order they were stored; `use` moves the mark and saves what was
+learned in one transaction, so a `kill -9` repeats a step whole or not at all, and no
+sample is trained twice. Fates: trained, expired, rejected:CODE; the rest is pending.
+"""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from driftwell.messages.ack import MAX_REFUSED, Refused
+from driftwell.messages.errors import SettingsError
+from driftwell.messages.samples import SampleBatch
+from driftwell.models.state_folder import open_database, transaction
+
+DATABASE: Final = "cloud.sqlite"
+KEEP_SESSIONS: Final = 256  # a device; an older session's repeats would be new again
+KEEP_VERSIONS: Final = 1000  # a cohort
+
+_SCHEMA: Final = """
+CREATE TABLE IF NOT EXISTS sessions (
+    device TEXT NOT NULL, session TEXT NOT NULL,
+    stored_seq INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (device, session)
+);
+CREATE TABLE IF NOT EXISTS batches (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    device TEXT NOT NULL, session TEXT NOT NULL, seq INTEGER NOT NULL,
+    cohort TEXT NOT NULL,
+    samples INTEGER NOT NULL,
+    used INTEGER NOT NULL DEFAULT 0 CHECK (used BETWEEN 0 AND samples),
+    clock_ns INTEGER NOT NULL,
+    payload BLOB NOT NULL,
+    UNIQUE (device, session, seq)
+);
+CREATE INDEX IF NOT EXISTS batches_of_cohort ON batches (cohort, id);
+CREATE TABLE IF NOT EXISTS refusals (
+    device TEXT NOT NULL, session TEXT NOT NULL, seq INTEGER NOT NULL, code TEXT NOT NULL,
+    PRIMARY KEY (device, session, seq)
+);
+CREATE TABLE IF NOT EXISTS books (
+    device TEXT NOT NULL, entry TEXT NOT NULL, samples INTEGER NOT NULL,
+    PRIMARY KEY (device, entry)
+);
+CREATE TABLE IF NOT EXISTS cohorts (cohort TEXT PRIMARY KEY, models BLOB NOT NULL);
+CREATE TABLE IF NOT EXISTS versions (
+    cohort TEXT NOT NULL, version INTEGER NOT NULL, result TEXT NOT NULL,
+    manifest BLOB NOT NULL, signature BLOB NOT NULL,
+    PRIMARY KEY (cohort, version)
+);
+CREATE TABLE IF NOT EXISTS owner (model TEXT PRIMARY KEY);
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """A batch in the ledger, in its cohort's order."""
+
+    id: int
+    device: str
+    session: str
+    seq: int
+    samples: int
+    used: int
+    """How many of its samples, from the first on, have their fate."""
+    clock_ns: int
+    payload: bytes
+
+    @property
+    def name(self) -> str:
+        """As it stands in a version's provenance."""
+        return f"{self.device}/{self.session}/{self.seq}"
+
+
+@dataclass(frozen=True, slots=True)
+class StoredVersion:
+    """A version in the registry: its manifest's signed bytes."""
+
+    cohort: str
+    version: int
+    result: str
+    manifest: bytes
+    signature: bytes
+
+
+class Ledger:
+    """Inbox, books, cohort models and versions in one file. One thread owns it."""
+
+    def __init__(self, folder: Path) -> None:
+        self._database = open_database(folder / DATABASE, _SCHEMA)
+
+    def close(self) -> None:
+        """Close the file; everything committed is safe already."""
+        self._database.close()
+
+    def claim(self, model: str) -> None:
+        """Tie the ledger to the edge model with this digest.
+
+        Raises:
+            SettingsError: if it is tied to another one.
+        """
+        self._database.execute(
+            "INSERT INTO owner SELECT ? WHERE NOT EXISTS (SELECT 1 FROM owner)", (model,)
+        )
+        owner = self._database.execute("SELECT model FROM owner").fetchone()[0]
+        if owner != model:
+            raise SettingsError(
+                f"the state folder is of edge model {owner[:12]}, not {model[:12]}: "
+                "give each edge model a state folder of its own"
+            )
+
+    def store(self, batch: SampleBatch, cohort: str, payload: bytes) -> StoredBatch | None:
+        """Store a batch durably; None if it, or its refusal, was there already."""
+        with transaction(self._database) as database:
+            if self._is_known(batch.device, batch.session, batch.seq):
+                self._advance(batch.device, batch.session, batch.oldest_seq)
+                return None
+            row_id = database.execute(
+                "INSERT INTO batches (device, session, seq, cohort, samples, clock_ns, payload) "
+                "VALUES (?, ?, ?, ?, ?, ?, ?)",
+                (
+                    batch.device,
+                    batch.session,
+                    batch.seq,
+                    cohort,
+                    batch.count,
+                    batch.clock_ns,
+                    payload,
+                ),
+            ).lastrowid
+            self._book(batch.device, Counter(stored=batch.count))
+            self._advance(batch.device, batch.session, batch.oldest_seq)
+        return StoredBatch(
+            row_id or 0, batch.device, batch.session, batch.seq, batch.count, 0,
+            batch.clock_ns, payload,
+        )  # fmt: skip
+
+    def refuse(self, device: str, session: str, seq: int, code: str, *, samples: int) -> None:
+        """Note that a batch will never be used, so that the edge stops offering it."""
+        with transaction(self._database) as database:
+            if not self._is_known(device, session, seq):
+                database.execute(
+                    "INSERT INTO refusals VALUES (?, ?, ?, ?)", (device, session, seq, code)
+                )
+                self._book(device, Counter({f"rejected:{code}": samples}))
+            self._advance(device, session, oldest_seq=0)
+
+    def stored_seq(self, device: str, session: str) -> int:
+        """Up to which seq everything of a session is settled here."""
+        row = self._database.execute(
+            "SELECT stored_seq FROM sessions WHERE device = ? AND session = ?", (device, session)
+        ).fetchone()
+        return int(row[0]) if row else 0
+
+    def refusals(self, device: str, session: str) -> tuple[Refused, ...]:
+        """The last refusals of a session, as an ack tells them."""
+        rows = self._database.execute(
+            "SELECT seq, code FROM refusals WHERE device = ? AND session = ? "
+            "ORDER BY seq DESC LIMIT ?",
+            (device, session, MAX_REFUSED),
+        )
+        return tuple(Refused(seq=seq, code=code) for seq, code in rows)
+
+    def cohorts(self) -> list[str]:
+        """Every cohort that ever had a sample, in order of its first."""
+        rows = self._database.execute("SELECT cohort FROM batches GROUP BY cohort ORDER BY min(id)")
+        return [str(row[0]) for row in rows]
+
+    def batches(self, cohort: str) -> Iterator[StoredBatch]:
+        """A cohort's batches in order: the buffer's, then the pending ones."""
+        rows = self._database.execute(
+            "SELECT id, device, session, seq, samples, used, clock_ns, payload "
+            "FROM batches WHERE cohort = ? ORDER BY id",
+            (cohort,),
+        )
+        return (StoredBatch(*row) for row in rows)
+
+    def use(
+        self,
+        cohort: str,
+        taken: list[tuple[StoredBatch, int]],
+        *,
+        fate: str,
+        models: bytes | None = None,
+        version: StoredVersion | None = None,
+    ) -> None:
+        """Give samples their fate, with all that followed from them, in one transaction.
+
+        Args:
+            cohort: Whose samples.
+            taken: Batches in order, and how many further samples of each.
+            fate: `trained`, `expired` or `rejected:CODE`.
+            models: The cohort's models after a step.
+            version: The version the step led to.
+        """
+        with transaction(self._database) as database:
+            for batch, samples in taken:
+                database.execute(
+                    "UPDATE batches SET used = used + ? WHERE id = ?", (samples, batch.id)
+                )
+                self._book(batch.device, Counter({fate: samples}))
+            if models is not None:
+                database.execute("INSERT OR REPLACE INTO cohorts VALUES (?, ?)", (cohort, models))
+            if version is not None:
+                database.execute(
+                    "INSERT INTO versions VALUES (?, ?, ?, ?, ?)",
+                    (cohort, version.version, version.result, version.manifest, version.signature),
+                )
+                database.execute(
+                    "DELETE FROM versions WHERE cohort = ? AND version <= ?",
+                    (cohort, version.version - KEEP_VERSIONS),
+                )
+
+    def discard(self, cohort: str, *, before_id: int) -> None:
+        """Delete used batches the replay buffer no longer holds."""
+        self._database.execute(
+            "DELETE FROM batches WHERE cohort = ? AND id < ? AND used = samples",
+            (cohort, before_id),
+        )
+
+    def models(self, cohort: str) -> bytes | None:
+        """A cohort's models as last saved."""
+        row = self._database.execute(
+            "SELECT models FROM cohorts WHERE cohort = ?", (cohort,)
+        ).fetchone()
+        return bytes(row[0]) if row else None
+
+    def versions(self, cohort: str | None = None) -> Iterator[StoredVersion]:
+        """Versions, oldest first, of one cohort or of all."""
+        rows = self._database.execute(
+            "SELECT cohort, version, result, manifest, signature FROM versions "
+            "WHERE ?1 IS NULL OR cohort = ?1 ORDER BY cohort, version",
+            (cohort,),
+        )
+        return (StoredVersion(*row) for row in rows)
+
+    def newest_versions(self) -> list[StoredVersion]:
+        """The newest version of each cohort."""
+        rows = self._database.execute(
+            "SELECT cohort, max(version), result, manifest, signature FROM versions GROUP BY cohort"
+        )
+        return [StoredVersion(*row) for row in rows]
+
+    def books(self) -> dict[str, dict[str, int]]:
+        """Samples by device and fate; `pending` is what has none yet."""
+        books: dict[str, dict[str, int]] = {}
+        for device, entry, samples in self._database.execute("SELECT * FROM books ORDER BY entry"):
+            books.setdefault(device, {})[entry] = samples
+        for entries in books.values():
+            settled = entries.get("trained", 0) + entries.get("expired", 0)
+            settled += entries.get("rejected:diverged", 0)
+            entries["pending"] = entries.get("stored", 0) - settled
+        return books
+
+    def _is_known(self, device: str, session: str, seq: int) -> bool:
+        return seq <= self.stored_seq(device, session) or self._has(device, session, seq)
+
+    def _advance(self, device: str, session: str, oldest_seq: int) -> None:
+        """Move the session's mark over everything that is stored, refused or given up."""
+        database = self._database
+        is_new = database.execute(
+            "INSERT OR IGNORE INTO sessions (device, session) VALUES (?, ?)", (device, session)
+        ).rowcount
+        if is_new:
+            self._forget_old_sessions(device)
+        mark = max(self.stored_seq(device, session), oldest_seq - 1)
+        while self._has(device, session, mark + 1):
+            mark += 1
+        database.execute(
+            "UPDATE sessions SET stored_seq = ? WHERE device = ? AND session = ?",
+            (mark, device, session),
+        )
+
+    def _has(self, device: str, session: str, seq: int) -> bool:
+        row = self._database.execute(
+            "SELECT EXISTS (SELECT 1 FROM batches WHERE device = ?1 AND session = ?2 AND seq = ?3)"
+            " OR EXISTS (SELECT 1 FROM refusals WHERE device = ?1 AND session = ?2 AND seq = ?3)",
+            (device, session, seq),
+        ).fetchone()
+        return bool(row[0])
+
+    def _forget_old_sessions(self, device: str) -> None:
+        self._database.execute(
+            "DELETE FROM sessions WHERE device = ?1 AND rowid NOT IN "
+            "(SELECT rowid FROM sessions WHERE device = ?1 ORDER BY rowid DESC LIMIT ?2)",
+            (device, KEEP_SESSIONS),
+        )
+        self._database.execute(
+            "DELETE FROM refusals WHERE device = ?1 AND session NOT IN "
+            "(SELECT session FROM sessions WHERE device = ?1)",
+            (device,),
+        )
+
+    def _book(self, device: str, counts: Counter[str]) -> None:
+        self._database.executemany(
+            "INSERT INTO books VALUES (?, ?, ?) "
+            "ON CONFLICT (device, entry) DO UPDATE SET samples = samples + excluded.samples",
+            [(device, entry, samples) for entry, samples in counts.items() if samples],
+        )

@@ -1,0 +1,155 @@
+"""The cloud consumer's loops: await, decide, await. Deciding is `consumer.py`'s."""
+
+import asyncio
+
+from driftwell.broker import Delivery, Outcome
+from driftwell.cloud.consumer import Consumer, log
+from driftwell.cloud.ledger import StoredVersion
+from driftwell.cloud.publisher import make_head
+from driftwell.messages.ack import Ack
+from driftwell.messages.codec import decode_on_topic, encode
+from driftwell.messages.errors import MalformedError, RefusalCode, TooLargeError, WireError
+from driftwell.messages.event import Event
+from driftwell.messages.names import EVERYONE
+from driftwell.messages.samples import SampleBatch
+from driftwell.messages.state import State
+from driftwell.messages.telemetry import Telemetry
+from driftwell.messages.topics import (
+    ROUTES,
+    Kind,
+    cohort_head_topic,
+    device_topic,
+    parse_topic,
+)
+
+
+async def consume_loop(consumer: Consumer) -> None:
+    """Take every delivery; it is acknowledged to the broker after it is stored."""
+    async for delivery in consumer.connection.deliveries():
+        ack = _take(consumer, delivery)
+        delivery.acknowledge()
+        if ack is not None:
+            await publish_ack(consumer, ack)
+        await consumer.announce()
+
+
+def _take(consumer: Consumer, delivery: Delivery) -> Ack | None:
+    try:
+        _, message = decode_on_topic(
+            delivery.topic, delivery.payload, limit_bytes=consumer.settings.message_limit_bytes
+        )
+    except WireError as error:
+        return consumer.refuse(error, delivery.payload, device=_samples_device(delivery.topic))
+    match message:
+        case SampleBatch():
+            return consumer.take_samples(message, delivery.payload)
+        case State():
+            consumer.take_state(message)
+        case Telemetry():
+            consumer.take_telemetry(message)
+        case Event():
+            consumer.counters[f"versions:{message.event}"] += 1
+        case _:
+            consumer.refuse(
+                MalformedError("this cloud does not aggregate", RefusalCode.NOT_SUPPORTED),
+                delivery.payload,
+                device=None,
+            )
+    return None
+
+
+def _samples_device(topic: str) -> str | None:
+    try:
+        address = parse_topic(topic)
+    except WireError:
+        return None
+    return address.device if address.kind is Kind.SAMPLES else None
+
+
+async def learn_loop(consumer: Consumer) -> None:
+    """Run steps while there are any; then tell the devices that all is settled."""
+    while True:
+        work = consumer.next_work()
+        if work is not None:
+            step = await asyncio.to_thread(
+                consumer.learner.step, work.cohort.models, work.uploads, work.replay
+            )
+            version = consumer.commit(work, step)
+            if version is not None:
+                log.info(
+                    "version.made",
+                    cohort=version.cohort,
+                    version=version.version,
+                    foundation_loss=round(step.foundation_loss, 4),
+                    distillation_loss=round(step.distillation_loss, 4),
+                )
+                await publish_version(consumer, version)
+            continue
+        await _settle(consumer)
+        async with consumer.changed:
+            await consumer.changed.wait_for(lambda: consumer.has_work)
+
+
+async def _settle(consumer: Consumer) -> None:
+    for name, sessions in list(consumer.unsettled.items()):
+        for device, session in list(sessions):
+            ack = consumer.settle(consumer.cohorts[name], device, session)
+            await publish_ack(consumer, ack)
+
+
+async def head_loop(consumer: Consumer) -> None:
+    """On every connection, publish the newest version of each cohort: brokers forget."""
+    epoch = 0
+    while True:
+        epoch = await consumer.connection.next_epoch(epoch)
+        for version in consumer.ledger.newest_versions():
+            await publish_version(consumer, version)
+
+
+async def publish_version(consumer: Consumer, version: StoredVersion) -> None:
+    """Publish a version's head to whom it is for; without a broker, the next connection does."""
+    cohort = consumer.cohorts.get(version.cohort)
+    members = cohort.members if cohort else set()
+    targets = []
+    if version.cohort in members:
+        own = device_topic(consumer.settings.group, version.cohort, Kind.HEAD)
+        targets.append((own, version.cohort))
+    if members - {version.cohort}:
+        shared = cohort_head_topic(consumer.settings.group, version.cohort)
+        targets.append((shared, EVERYONE))
+    for topic, device in targets:
+        head = make_head(
+            device=device,
+            session=consumer.session,
+            seq=consumer.next_seq("head"),
+            clock_ns=consumer.wall_ns(),
+            model=consumer.edge.digest,
+            manifest=version.manifest,
+            signature=version.signature,
+            key=consumer.public_key,
+        )
+        try:
+            payload = encode(head, limit_bytes=consumer.settings.message_limit_bytes)
+        except TooLargeError as error:
+            consumer.counters["heads_too_large"] += 1
+            log.error(
+                "version.too-large",
+                size_bytes=error.size_bytes,
+                hint="raise message_limit_bytes here, on the devices and at the broker",
+            )
+            return
+        await _publish(consumer, topic, payload, Kind.HEAD)
+
+
+async def publish_ack(consumer: Consumer, ack: Ack) -> None:
+    """Publish an ack; if it is lost, the device offers its batch again and gets another."""
+    topic = device_topic(consumer.settings.group, ack.device, Kind.ACK)
+    await _publish(consumer, topic, encode(ack), Kind.ACK)
+
+
+async def _publish(consumer: Consumer, topic: str, payload: bytes, kind: Kind) -> None:
+    route = ROUTES[kind]
+    answer = await consumer.connection.publish(topic, payload, qos=route.qos, retain=route.retain)
+    if answer.outcome is Outcome.REFUSED:
+        consumer.counters[f"publish-refused:{answer.reason}"] += 1
+        log.error("publish.refused", topic=topic, reason=answer.reason)
