@@ -13,7 +13,7 @@ from safetensors.numpy import load, save
 
 from driftwell.cloud.adaptation import AdaptedState
 from driftwell.cloud.learner import CohortModels
-from driftwell.cloud.ledger import StoredBatch
+from driftwell.cloud.tables import StoredBatch
 from driftwell.messages.images import Pixels
 
 Taken = list[tuple[StoredBatch, int]]

@@ -17,12 +17,14 @@ from driftwell.broker import Connection
 from driftwell.cloud.cohort import Cohort, Taken, decode_models, encode_models
 from driftwell.cloud.inbox import admit
 from driftwell.cloud.learner import CohortModels, Learner, Step
-from driftwell.cloud.ledger import Ledger, StoredVersion
+from driftwell.cloud.ledger import DIVERGED, Ledger
 from driftwell.cloud.policy import Plan, plan_step
 from driftwell.cloud.publisher import Lineage, make_manifest
 from driftwell.cloud.replay import choose_replay, step_generator
 from driftwell.cloud.settings import CloudSettings
+from driftwell.cloud.settlement import Settlement
 from driftwell.cloud.signing_key import public_key
+from driftwell.cloud.tables import StoredVersion
 from driftwell.messages.ack import Ack
 from driftwell.messages.codec import Sender, decode, read_sender
 from driftwell.messages.errors import MalformedError, RefusalCode, WireError
@@ -79,11 +81,17 @@ class Consumer:
         self.states: dict[str, State] = {}
         self.telemetry: dict[str, Telemetry] = {}
         self.counters: Counter[str] = Counter()
-        self.unsettled: dict[str, set[tuple[str, str]]] = {}
-        """By cohort: sessions of devices whose last ack did not yet say `settled`."""
+        self.settlement = Settlement()
         self._key = key
-        self._software = software
-        self._settled_seq: dict[str, tuple[str, int]] = {}
+        self._lineage = Lineage(
+            group=settings.group,
+            model=edge.digest,
+            source_digest=edge.manifest.source_digest,
+            source=edge.source,
+            method=settings.method.name,
+            config=settings.method.digest,
+            software=software,
+        )
         self._sequence: Counter[str] = Counter()
         self._active: dict[str, None] = {}
         """Cohorts something happened to since they were last found idle, in turn."""
@@ -134,8 +142,8 @@ class Consumer:
         else:
             cohort.push(stored, images)
             self._active[cohort.name] = None
-        self.unsettled.setdefault(cohort.name, set()).add((batch.device, batch.session))
-        if self._plan(cohort).is_idle:
+        self.settlement.wait(cohort.name, batch.device, batch.session)
+        if self.is_idle(cohort):
             return self.settle(cohort, batch.device, batch.session)
         return self._ack(batch.device, batch.session, cohort)
 
@@ -145,8 +153,8 @@ class Consumer:
         log.warning("samples.refused", device=sender.device, seq=sender.seq, code=str(code))
         device, session = sender.device, sender.session
         self.ledger.refuse(device, session, sender.seq, code, samples=samples)
-        if not any((device, session) in waiting for waiting in self.unsettled.values()):
-            self._settled_seq[device] = (session, self.ledger.stored_seq(device, session))
+        if not self.settlement.is_waiting(device, session):
+            self.settlement.settle(device, session, self.ledger.stored_seq(device, session))
         return self._ack(device, session, None)
 
     def refuse(self, error: WireError, payload: bytes, *, device: str | None) -> Ack | None:
@@ -177,7 +185,7 @@ class Consumer:
     @property
     def has_work(self) -> bool:
         """Whether a cohort may want a step, or a device waits for its settling ack."""
-        return bool(self._active) or any(self.unsettled.values())
+        return bool(self._active) or self.settlement.has_waiting
 
     def next_work(self) -> Work | None:
         """The next step, cohorts taking turns; what expires is booked on the way."""
@@ -210,11 +218,12 @@ class Consumer:
         cohort = work.cohort
         if not step.is_finite:
             log.error("cohort.diverged", cohort=cohort.name)
-            self._keep(work, self.learner.source, "rejected:diverged", None)
+            self._keep(work, self.learner.source, DIVERGED, None)
             return None
         manifest = make_manifest(
-            self._lineage(cohort),
+            self._lineage,
             step.models.edge.arrays,
+            cohort=cohort.name,
             version=cohort.version + 1,
             parent=cohort.result or self.edge.manifest.source_digest,
             created_ns=self.wall_ns(),
@@ -232,10 +241,13 @@ class Consumer:
         cohort.version, cohort.result = manifest.version, manifest.result
         return version
 
+    def is_idle(self, cohort: Cohort) -> bool:
+        """Whether nothing happens to the cohort's pending samples until more come."""
+        return self._plan(cohort).is_idle
+
     def settle(self, cohort: Cohort, device: str, session: str) -> Ack:
         """An ack that says: nothing more will come of what is stored, until more comes."""
-        self.unsettled.get(cohort.name, set()).discard((device, session))
-        self._settled_seq[device] = (session, self.ledger.stored_seq(device, session))
+        self.settlement.settle(device, session, self.ledger.stored_seq(device, session))
         return self._ack(device, session, cohort)
 
     def _keep(
@@ -278,20 +290,7 @@ class Consumer:
         self.cohorts[name] = cohort
         return cohort
 
-    def _lineage(self, cohort: Cohort) -> Lineage:
-        return Lineage(
-            group=self.settings.group,
-            cohort=cohort.name,
-            model=self.edge.digest,
-            source_digest=self.edge.manifest.source_digest,
-            source=self.edge.source,
-            method=self.settings.method.name,
-            config=self.settings.method.digest,
-            software=self._software,
-        )
-
     def _ack(self, device: str, session: str, cohort: Cohort | None) -> Ack:
-        settled_session, settled_seq = self._settled_seq.get(device, (session, 0))
         return Ack(
             device=device,
             session=self.session,
@@ -300,7 +299,7 @@ class Consumer:
             model=self.edge.digest,
             of_session=session,
             stored_seq=self.ledger.stored_seq(device, session),
-            settled_seq=settled_seq if settled_session == session else 0,
+            settled_seq=self.settlement.settled_seq(device, session),
             version=cohort.version if cohort else 0,
             refused=self.ledger.refusals(device, session),
         )

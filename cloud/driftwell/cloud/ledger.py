@@ -6,92 +6,30 @@ learned in one transaction, so a `kill -9` repeats a step whole or not at all, a
 sample is trained twice. Fates: trained, expired, rejected:CODE; the rest is pending.
 """
 
+import sqlite3
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from driftwell.cloud.tables import SCHEMA, StoredBatch, StoredVersion
 from driftwell.messages.ack import MAX_REFUSED, Refused
 from driftwell.messages.errors import SettingsError
 from driftwell.messages.samples import SampleBatch
 from driftwell.models.state_folder import open_database, transaction
 
 DATABASE: Final = "cloud.sqlite"
+DIVERGED: Final = "rejected:diverged"
+"""The fate of samples whose step gave NaN: the cohort goes back to the source state."""
 KEEP_SESSIONS: Final = 256  # a device; an older session's repeats would be new again
 KEEP_VERSIONS: Final = 1000  # a cohort
-
-_SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS sessions (
-    device TEXT NOT NULL, session TEXT NOT NULL,
-    stored_seq INTEGER NOT NULL DEFAULT 0,
-    PRIMARY KEY (device, session)
-);
-CREATE TABLE IF NOT EXISTS batches (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    device TEXT NOT NULL, session TEXT NOT NULL, seq INTEGER NOT NULL,
-    cohort TEXT NOT NULL,
-    samples INTEGER NOT NULL,
-    used INTEGER NOT NULL DEFAULT 0 CHECK (used BETWEEN 0 AND samples),
-    clock_ns INTEGER NOT NULL,
-    payload BLOB NOT NULL,
-    UNIQUE (device, session, seq)
-);
-CREATE INDEX IF NOT EXISTS batches_of_cohort ON batches (cohort, id);
-CREATE TABLE IF NOT EXISTS refusals (
-    device TEXT NOT NULL, session TEXT NOT NULL, seq INTEGER NOT NULL, code TEXT NOT NULL,
-    PRIMARY KEY (device, session, seq)
-);
-CREATE TABLE IF NOT EXISTS books (
-    device TEXT NOT NULL, entry TEXT NOT NULL, samples INTEGER NOT NULL,
-    PRIMARY KEY (device, entry)
-);
-CREATE TABLE IF NOT EXISTS cohorts (cohort TEXT PRIMARY KEY, models BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS versions (
-    cohort TEXT NOT NULL, version INTEGER NOT NULL, result TEXT NOT NULL,
-    manifest BLOB NOT NULL, signature BLOB NOT NULL,
-    PRIMARY KEY (cohort, version)
-);
-CREATE TABLE IF NOT EXISTS owner (model TEXT PRIMARY KEY);
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredBatch:
-    """A batch in the ledger, in its cohort's order."""
-
-    id: int
-    device: str
-    session: str
-    seq: int
-    samples: int
-    used: int
-    """How many of its samples, from the first on, have their fate."""
-    clock_ns: int
-    payload: bytes
-
-    @property
-    def name(self) -> str:
-        """As it stands in a version's provenance."""
-        return f"{self.device}/{self.session}/{self.seq}"
-
-
-@dataclass(frozen=True, slots=True)
-class StoredVersion:
-    """A version in the registry: its manifest's signed bytes."""
-
-    cohort: str
-    version: int
-    result: str
-    manifest: bytes
-    signature: bytes
 
 
 class Ledger:
     """Inbox, books, cohort models and versions in one file. One thread owns it."""
 
     def __init__(self, folder: Path) -> None:
-        self._database = open_database(folder / DATABASE, _SCHEMA)
+        self._database = open_database(folder / DATABASE, SCHEMA)
 
     def close(self) -> None:
         """Close the file; everything committed is safe already."""
@@ -247,14 +185,7 @@ class Ledger:
 
     def books(self) -> dict[str, dict[str, int]]:
         """Samples by device and fate; `pending` is what has none yet."""
-        books: dict[str, dict[str, int]] = {}
-        for device, entry, samples in self._database.execute("SELECT * FROM books ORDER BY entry"):
-            books.setdefault(device, {})[entry] = samples
-        for entries in books.values():
-            settled = entries.get("trained", 0) + entries.get("expired", 0)
-            settled += entries.get("rejected:diverged", 0)
-            entries["pending"] = entries.get("stored", 0) - settled
-        return books
+        return read_books(self._database)
 
     def _is_known(self, device: str, session: str, seq: int) -> bool:
         return seq <= self.stored_seq(device, session) or self._has(device, session, seq)
@@ -301,3 +232,14 @@ class Ledger:
             "ON CONFLICT (device, entry) DO UPDATE SET samples = samples + excluded.samples",
             [(device, entry, samples) for entry, samples in counts.items() if samples],
         )
+
+
+def read_books(database: sqlite3.Connection) -> dict[str, dict[str, int]]:
+    """Samples by device and fate, from any connection to a ledger's file."""
+    books: dict[str, dict[str, int]] = {}
+    for device, entry, samples in database.execute("SELECT device, entry, samples FROM books"):
+        books.setdefault(device, {})[entry] = samples
+    for entries in books.values():
+        settled = sum(entries.get(fate, 0) for fate in ("trained", "expired", DIVERGED))
+        entries["pending"] = entries.get("stored", 0) - settled
+    return books

@@ -4,8 +4,8 @@ import asyncio
 
 from driftwell.broker import Delivery, Outcome
 from driftwell.cloud.consumer import Consumer, log
-from driftwell.cloud.ledger import StoredVersion
 from driftwell.cloud.publisher import make_head
+from driftwell.cloud.tables import StoredVersion
 from driftwell.messages.ack import Ack
 from driftwell.messages.codec import decode_on_topic, encode
 from driftwell.messages.errors import MalformedError, RefusalCode, TooLargeError, WireError
@@ -91,10 +91,9 @@ async def learn_loop(consumer: Consumer) -> None:
 
 
 async def _settle(consumer: Consumer) -> None:
-    for name, sessions in list(consumer.unsettled.items()):
-        for device, session in list(sessions):
-            ack = consumer.settle(consumer.cohorts[name], device, session)
-            await publish_ack(consumer, ack)
+    for cohort, device, session in consumer.settlement.waiting:
+        if consumer.is_idle(consumer.cohorts[cohort]):
+            await publish_ack(consumer, consumer.settle(consumer.cohorts[cohort], device, session))
 
 
 async def head_loop(consumer: Consumer) -> None:

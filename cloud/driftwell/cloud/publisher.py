@@ -10,10 +10,9 @@ from driftwell.messages.head import MAX_BATCHES, Head, Manifest, Provenance
 
 @dataclass(frozen=True, slots=True)
 class Lineage:
-    """What all versions of one cohort have in common."""
+    """What all versions a cloud makes have in common."""
 
     group: str
-    cohort: str
     model: str
     source_digest: str
     source: AdaptableState
@@ -26,6 +25,7 @@ def make_manifest(
     lineage: Lineage,
     state: AdaptableState,
     *,
+    cohort: str,
     version: int,
     parent: str,
     created_ns: int,
@@ -47,7 +47,7 @@ def make_manifest(
         return None
     return Manifest(
         group=lineage.group,
-        cohort=lineage.cohort,
+        cohort=cohort,
         model=lineage.model,
         source=lineage.source_digest,
         version=version,

@@ -86,6 +86,7 @@ async def run_edge(
     stopping: asyncio.Event,
     source: Source | None = None,
     sink: Sink | None = None,
+    started: Callable[[Device], None] = lambda _: None,
 ) -> Summary:
     """Run one edge daemon until its stream ends or `stopping` is set.
 
@@ -97,6 +98,7 @@ async def run_edge(
         stopping: Set it to end the run in good order.
         source: In place of the one `settings.source` names.
         sink: In place of the one `settings.predictions` names.
+        started: Called once with the device, before its loops run.
 
     Raises:
         DriftwellError: what is wrong with bundle, source, folder or broker.
@@ -109,9 +111,13 @@ async def run_edge(
     source = source or open_source(
         settings.source, shape=bundle.manifest.input.shape, batch=settings.batch
     )
-    with own_folder(settings.state_dir) as folder, contextlib.closing(Spool(folder)) as spool:
+    with (
+        own_folder(settings.state_dir) as folder,
+        contextlib.closing(Spool(folder, settings.device)) as spool,
+    ):
         device = _build_device(settings, bundle, spool, connect, session, clocks)
         device.restore()
+        started(device)
         sink = sink or open_sink(
             settings.predictions,
             bundle.manifest.classes,

@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Final, Literal
 
+import numpy as np
 import structlog
 
 from driftwell.broker import Connection
+from driftwell.edge.filter import Verdict
 from driftwell.edge.node import EdgeNode, Predictions
 from driftwell.edge.outbox import Entry, Outbox
 from driftwell.edge.packing import Selection, pack_selection, stamp
@@ -128,6 +130,9 @@ class Device:
         self.timing.other_s += infer_s - predictions.forward_s
         self.timing.batches += 1
         self.timing.latency_s.append(infer_s)
+        verdicts = np.bincount(predictions.verdicts, minlength=len(Verdict))
+        for verdict in Verdict:
+            self.counters[f"verdict:{verdict.word}"] += int(verdicts[verdict])
         if predictions.swapped is not None:
             self._report_applied(predictions.swapped)
 
@@ -150,7 +155,7 @@ class Device:
             clock_ns=self.clocks.wall_ns(),
             limit_bytes=self.settings.message_limit_bytes,
         )
-        booked = Counter({"seen": len(mask), "selected": len(selection)})
+        booked = Counter(seen=len(mask), selected=len(selection))
         booked["dropped:too-large"] = too_large
         booked["unreadable"] = batch.unreadable
         fits, removed = self.outbox.make_room(sum(len(payload) for payload, _ in payloads))

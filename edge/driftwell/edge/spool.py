@@ -5,6 +5,7 @@ stream, so a `kill -9` between any two lines neither loses a sample nor counts i
 A full disk costs samples (booked as dropped), never an answer.
 """
 
+import contextlib
 import sqlite3
 from collections import Counter
 from collections.abc import Iterable, Mapping
@@ -12,9 +13,11 @@ from pathlib import Path
 from typing import Final
 
 from driftwell.edge.outbox import Entry
+from driftwell.messages.errors import SettingsError
 from driftwell.models.state_folder import open_database, transaction
 
 DATABASE: Final = "edge.sqlite"
+DEVICE: Final = "device"
 
 _SCHEMA: Final = """
 CREATE TABLE IF NOT EXISTS batches (
@@ -35,9 +38,26 @@ Payload = tuple[bytes, int]
 class Spool:
     """One device's spool in its state folder. Not thread safe: one loop owns it."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, device: str) -> None:
+        """Open the spool of `device`.
+
+        Raises:
+            SettingsError: if the folder holds another device's, or the file is damaged.
+        """
         self._database = open_database(folder / DATABASE, _SCHEMA)
+        owner = self.recall(DEVICE)
+        if owner not in (None, device.encode()):
+            self._database.close()
+            raise SettingsError(
+                f"state folder {folder} is of device {bytes(owner or b'').decode()!r}, not "
+                f"{device!r}: give each device a folder of its own"
+            )
+        self.remember(DEVICE, device.encode())
+        self._booked = Counter(
+            dict(self._database.execute("SELECT entry, samples FROM books").fetchall())
+        )
         self._unbooked: Counter[str] = Counter()
+        self._held = sum(entry.samples for entry in self.entries())
 
     def close(self) -> None:
         """Close the file; everything committed is safe already."""
@@ -60,6 +80,8 @@ class Spool:
             samples are booked as dropped as soon as it takes anything again.
         """
         payloads = list(payloads)
+        samples_added = sum(samples for _, samples in payloads)
+        counts = Counter(booked) + self._unbooked
         try:
             with transaction(self._database) as database:
                 ids = [
@@ -68,12 +90,13 @@ class Spool:
                     ).lastrowid
                     for payload, samples in payloads
                 ]
-                self._book(Counter(booked))
+                self._book(counts)
                 self._remember(*position)
         except sqlite3.OperationalError:
             self._unbooked.update(booked)
-            self._unbooked["dropped:disk-full"] += sum(samples for _, samples in payloads)
+            self._unbooked["dropped:disk-full"] += samples_added
             return None
+        self._committed(counts, held=samples_added)
         return [
             Entry(row_id or 0, samples, len(payload))
             for row_id, (payload, samples) in zip(ids, payloads, strict=True)
@@ -98,19 +121,21 @@ class Spool:
         entries = list(entries)
         if not entries:
             return
+        samples = sum(entry.samples for entry in entries)
         with transaction(self._database) as database:
             database.executemany(
                 "DELETE FROM batches WHERE id = ?", [(entry.id,) for entry in entries]
             )
-            self._book(Counter({fate: sum(entry.samples for entry in entries)}))
+            counts = Counter({fate: samples}) + self._unbooked
+            self._book(counts)
+        self._committed(counts, held=-samples)
 
     def books(self) -> dict[str, int]:
-        """Samples by fate, over all runs of this device, and those still held as `spooled`."""
-        books = dict(self._database.execute("SELECT entry, samples FROM books ORDER BY entry"))
-        for entry, samples in self._unbooked.items():
-            books[entry] = books.get(entry, 0) + samples
-        held = self._database.execute("SELECT coalesce(sum(samples), 0) FROM batches").fetchone()
-        return {**books, "spooled": int(held[0])}
+        """Samples by fate, over all runs of this device, and those still held as `spooled`.
+
+        Reads memory only, so another thread may ask.
+        """
+        return {**(self._booked + self._unbooked), "spooled": self._held}
 
     def remember(self, name: str, value: bytes) -> None:
         """Keep a small value across restarts."""
@@ -133,10 +158,28 @@ class Spool:
         )
 
     def _book(self, counts: Counter[str]) -> None:
-        counts.update(self._unbooked)
+        """Write counts inside the caller's transaction; `_committed` makes them visible."""
         self._database.executemany(
             "INSERT INTO books VALUES (?, ?) "
             "ON CONFLICT (entry) DO UPDATE SET samples = samples + excluded.samples",
             [(entry, samples) for entry, samples in counts.items() if samples],
         )
+
+    def _committed(self, counts: Counter[str], *, held: int) -> None:
+        self._booked.update(counts)
         self._unbooked.clear()
+        self._held += held
+
+
+def read_books(database: sqlite3.Connection) -> tuple[str, dict[str, int]]:
+    """The device's name and its books, from any connection to a spool's file."""
+    device = database.execute("SELECT value FROM memory WHERE name = ?", (DEVICE,)).fetchone()
+    books = dict(database.execute("SELECT entry, samples FROM books").fetchall())
+    held = database.execute("SELECT coalesce(sum(samples), 0) FROM batches").fetchone()
+    return bytes(device[0]).decode() if device else "", {**books, "spooled": int(held[0])}
+
+
+def forget_names(folder: Path, *names: str) -> None:
+    """Drop values a device remembers; the spool and the books stay."""
+    with contextlib.closing(open_database(folder / DATABASE, _SCHEMA)) as database:
+        database.executemany("DELETE FROM memory WHERE name = ?", [(name,) for name in names])

@@ -14,8 +14,8 @@ from driftwell.messages.names import NAME_PATTERN
 SCHEMA: Final = 1
 """The schema major this program writes and reads."""
 
-MAX_COUNT: Final = 2**63 - 1
-"""The largest integer a message carries, and the largest SQLite stores."""
+MAX_COUNT: Final = 2**62
+"""The largest integer in a message: SQLite, which ends at 2**63 - 1, still holds one more."""
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 Session = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]

@@ -1,0 +1,34 @@
+"""The consumer's counters as Prometheus sees them, under the names used everywhere else."""
+
+from collections.abc import Iterator
+
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from driftwell.cloud.consumer import Consumer
+
+
+class ConsumerCollector(Collector):
+    """Reads a running consumer; nothing is counted twice for Prometheus' sake."""
+
+    def __init__(self, consumer: Consumer) -> None:
+        self._consumer = consumer
+
+    def collect(self) -> Iterator[Metric]:
+        """One family for each thing counted."""
+        consumer = self._consumer
+        events = CounterMetricFamily(
+            "driftwell_cloud_events", "Steps, duplicates, refusals by code", labels=["event"]
+        )
+        for event, count in sorted(consumer.counters.items()):
+            events.add_metric([event], count)
+        yield events
+        pending = GaugeMetricFamily(
+            "driftwell_cloud_pending", "Samples waiting for a step", labels=["cohort"]
+        )
+        version = GaugeMetricFamily("driftwell_cloud_version", "Newest version", labels=["cohort"])
+        for name, cohort in sorted(consumer.cohorts.items()):
+            pending.add_metric([name], cohort.pending)
+            version.add_metric([name], cohort.version)
+        yield pending
+        yield version

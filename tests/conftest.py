@@ -1,0 +1,26 @@
+"""Hypothesis profiles, and the folder of real data sets.
+
+`dev` is what runs by default; `pytest --hypothesis-profile=ci` looks at more examples. Both
+are derandomised: a failure is there for everybody, or for nobody.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+from hypothesis import settings
+
+ROOT = Path(__file__).resolve().parents[1]
+
+settings.register_profile("dev", max_examples=50, derandomize=True, deadline=None)
+settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None)
+settings.load_profile("dev")
+
+
+@pytest.fixture(scope="session")
+def data_dir() -> Path:
+    """The folder of real data sets; tests that use it carry the mark `data`."""
+    folder = Path(os.environ.get("DRIFTWELL_DATA") or ROOT.parent / "shared" / "data")
+    if not folder.is_dir():
+        pytest.skip(f"DRIFTWELL_DATA is missing: there is no folder {folder}")
+    return folder

@@ -1,0 +1,231 @@
+"""The messages behind the golden files: fixed values and one fixed key, nothing drawn.
+
+To keep the bytes independent of the zstd at hand, compressed pixels stand here as they were
+compressed once.
+"""
+
+from typing import Final
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from driftwell.messages import (
+    Ack,
+    Delta,
+    Event,
+    Head,
+    Inference,
+    Limits,
+    Link,
+    Manifest,
+    Message,
+    ModuleUpdate,
+    PackedImages,
+    Provenance,
+    Refused,
+    Resources,
+    SampleBatch,
+    State,
+    Telemetry,
+    digest_bytes,
+)
+from driftwell.messages.arrays import pack_arrays
+from driftwell.messages.samples import pack_columns
+from driftwell.messages.signing import sign_manifest
+
+MODEL: Final = digest_bytes(b"model")
+SOURCE: Final = digest_bytes(b"source")
+RESULT: Final = digest_bytes(b"result")
+MODULE: Final = digest_bytes(b"module")
+SESSION: Final = "00c0ffee00c0ffee"
+CLOUD_SESSION: Final = "feedfacefeedface"
+CLOCK_NS: Final = 1_700_000_000_123_456_789
+KEY: Final = Ed25519PrivateKey.from_private_bytes(bytes(range(32)))
+PUBLIC_KEY: Final = KEY.public_key().public_bytes_raw()
+
+PIXELS: Final = np.tile(np.arange(8, dtype=np.uint8).reshape(1, 1, 8, 1), (2, 8, 1, 3))
+"""Two images of 8 x 8 pixels, three channels; each row runs 0, 1, ..., 7."""
+PIXELS_COMPRESSED: Final = bytes.fromhex("28b52ffd6080007d0000200001000103006d2b0a008c078005")
+
+ACK: Final = Ack(
+    device="cam-7",
+    session=CLOUD_SESSION,
+    seq=3,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    of_session=SESSION,
+    stored_seq=41,
+    settled_seq=40,
+    version=12,
+    refused=(Refused(seq=17, code="bad-array"), Refused(seq=39, code="wrong-model")),
+)
+EVENT: Final = Event(
+    device="cam-7",
+    session=SESSION,
+    seq=5,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    event="refused",
+    version=13,
+    code="bad-signature",
+    detail="head was altered after signing",
+)
+EVENT_APPLIED: Final = Event(
+    device="cam-7",
+    session=SESSION,
+    seq=6,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    event="applied",
+    version=13,
+    lag_s=1.5,
+)
+MANIFEST: Final = Manifest(
+    group="plant-2",
+    cohort="cam-7",
+    model=MODEL,
+    source=SOURCE,
+    version=13,
+    parent=SOURCE,
+    result=RESULT,
+    created_ns=CLOCK_NS,
+    expires_ns=CLOCK_NS + 86_400 * 10**9,
+    newest_sample_ns=CLOCK_NS - 2 * 10**9,
+    provenance=Provenance(
+        method="cema",
+        config="0123456789abcdef",
+        software="driftwell 0.1.0",
+        trained_samples=4096,
+        batches=(f"cam-7/{SESSION}/40", f"cam-7/{SESSION}/41"),
+    ),
+    delta=Delta(
+        encoding="float16",
+        entries=(0, 3),
+        values=np.array([0.5, -0.25, 6.1035e-05, 65504.0], dtype="<f2").tobytes(),
+    ),
+)
+SIGNED: Final = sign_manifest(MANIFEST, KEY)
+HEAD: Final = Head(
+    device="cam-7",
+    session=CLOUD_SESSION,
+    seq=13,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    manifest=SIGNED[0],
+    signature=SIGNED[1],
+    key=PUBLIC_KEY,
+)
+COLUMNS: Final = pack_columns(
+    np.array([100, 2**40], dtype=np.uint64),
+    np.array([0.25, 1.5], dtype=np.float32),
+    np.array([3, 999], dtype=np.uint16),
+)
+SAMPLES: Final = SampleBatch(
+    device="cam-7",
+    session=SESSION,
+    seq=41,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    oldest_seq=39,
+    cohort="cam-7",
+    images=PackedImages(encoding="raw", shape=(2, 8, 8, 3), data=PIXELS.tobytes()),
+    columns=COLUMNS,
+)
+SAMPLES_COMPRESSED: Final = SampleBatch(
+    device="cam-7",
+    session=SESSION,
+    seq=42,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    oldest_seq=39,
+    cohort="cam-7",
+    images=PackedImages(encoding="x-zstd", shape=(2, 8, 8, 3), data=PIXELS_COMPRESSED),
+    columns=COLUMNS,
+)
+STATE: Final = State(
+    device="cam-7",
+    session=SESSION,
+    seq=1,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    status="ready",
+    cohort="cam-7",
+    version=12,
+    result=RESULT,
+    capabilities=("torch", "head"),
+    limits=Limits(message_bytes=100_000, memory_bytes=2**31, cpu_count=4),
+    software="driftwell 0.1.0",
+)
+STATE_LOST: Final = State(
+    device="cam-7",
+    session=SESSION,
+    seq=1,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    status="lost",
+    cohort="cam-7",
+    version=0,
+    result=SOURCE,
+)
+TELEMETRY: Final = Telemetry(
+    device="cam-7",
+    session=SESSION,
+    seq=9,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    resources=Resources(
+        cpu_percent=37.5,
+        memory_used_bytes=2**30,
+        memory_total_bytes=2**32,
+        process_memory_bytes=2**28,
+        disk_free_bytes=2**34,
+        temperature_celsius=51.25,
+        on_battery=False,
+    ),
+    inference=Inference(
+        batches=64,
+        latency_ms_p50=8.25,
+        latency_ms_p99=21.5,
+        entropy_mean_nats=0.5,
+        entropy_max_nats=0.921,
+        version=12,
+    ),
+    link=Link(bytes_up=123_456, bytes_down=7_890, connects=2),
+    counters={"seen": 4096, "selected": 512, "dropped-spool-full": 0},
+)
+UPDATE: Final = ModuleUpdate(
+    device="cam-7",
+    session=SESSION,
+    seq=2,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    module=MODULE,
+    base_version=12,
+    samples=256,
+    importance=0.75,
+    arrays=pack_arrays(
+        {
+            "weight": np.array([[1.5, -2.0], [0.0, 3.0e-5]], dtype=np.float32),
+            "bias": np.array([0.5, -0.5], dtype=np.float16),
+            "steps": np.array(7, dtype=np.int64),
+            "mask": np.array([True, False]),
+        }
+    ),
+)
+
+FIXED: Final[dict[str, Message]] = {
+    "ack": ACK,
+    "event": EVENT,
+    "event-applied": EVENT_APPLIED,
+    "head": HEAD,
+    "samples": SAMPLES,
+    "samples-compressed": SAMPLES_COMPRESSED,
+    "state": STATE,
+    "state-lost": STATE_LOST,
+    "telemetry": TELEMETRY,
+    "update": UPDATE,
+}
+"""File name, without its ending, to message."""
+
+DECODE_ONLY: Final[frozenset[str]] = frozenset()
+"""Files of an earlier minor version: they must be read for ever, but are no longer written."""

@@ -1,0 +1,306 @@
+"""Hypothesis strategies for everything that travels: arrays, images, states, messages.
+
+What they draw is valid, and small on purpose: an example should fit on a screen. Bounds are
+those of the wire, so a strategy that draws something the codec refuses is a finding.
+"""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import numpy as np
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as npst
+from hypothesis.strategies import DrawFn, SearchStrategy
+from numpy.typing import NDArray
+
+from driftwell.messages import (
+    Ack,
+    Delta,
+    Event,
+    Head,
+    Inference,
+    Kind,
+    Limits,
+    Link,
+    Manifest,
+    Message,
+    ModuleUpdate,
+    NamedArray,
+    PackedImages,
+    Provenance,
+    RefusalCode,
+    Refused,
+    Resources,
+    SampleBatch,
+    State,
+    Telemetry,
+    encode_delta,
+    pack_images,
+)
+from driftwell.messages.arrays import DTYPES, pack_arrays
+from driftwell.messages.delta import FLOAT16_MAX
+from driftwell.messages.envelope import MAX_COUNT
+from driftwell.messages.samples import pack_columns
+from driftwell.messages.signing import sign_manifest
+
+HEX: Final = "0123456789abcdef"
+
+counts: Final = st.integers(0, MAX_COUNT)
+names: Final = st.from_regex(r"[a-z0-9][a-z0-9-]{0,47}", fullmatch=True)
+digests: Final = st.text(HEX, min_size=64, max_size=64)
+sessions: Final = st.text(HEX, min_size=16, max_size=16)
+array_names: Final = st.from_regex(r"[a-z0-9_.]{1,24}", fullmatch=True)
+percents: Final = st.floats(0, 100)
+non_negatives: Final = st.floats(0, allow_nan=False)
+finites: Final = st.floats(allow_nan=False, allow_infinity=False)
+float32s: Final = st.floats(allow_nan=False, allow_infinity=False, width=32)
+array_shapes: Final = npst.array_shapes(min_dims=0, max_dims=4, min_side=0, max_side=4)
+keys: Final = st.binary(min_size=32, max_size=32).map(Ed25519PrivateKey.from_private_bytes)
+
+
+def arrays() -> SearchStrategy[NDArray[np.generic]]:
+    """Arrays of every dtype that travels, NaN and empty ones among them."""
+    return st.sampled_from(sorted(DTYPES)).flatmap(
+        lambda dtype: npst.arrays(np.dtype(dtype), array_shapes)
+    )
+
+
+def array_sets() -> SearchStrategy[dict[str, NDArray[np.generic]]]:
+    """A few arrays by name."""
+    return st.dictionaries(array_names, arrays(), max_size=4)
+
+
+def named_arrays() -> SearchStrategy[tuple[NamedArray, ...]]:
+    """A few arrays in their wire form."""
+    return array_sets().map(pack_arrays)
+
+
+def images(*, max_side: int = 9) -> SearchStrategy[NDArray[np.uint8]]:
+    """Images of shape (N, H, W, C); plain ones compress, noisy ones do not."""
+    sides = st.integers(1, max_side)
+    shapes = st.tuples(st.integers(1, 4), sides, sides, st.integers(1, 4))
+    return shapes.flatmap(lambda shape: npst.arrays(np.uint8, shape))
+
+
+def packed_images() -> SearchStrategy[PackedImages]:
+    """Images in their wire form."""
+    return images().map(pack_images)
+
+
+def float32_arrays(
+    shape: tuple[int, ...], elements: SearchStrategy[float] = float32s
+) -> SearchStrategy[NDArray[np.float32]]:
+    """Finite float32 arrays of one shape."""
+    return npst.arrays(np.float32, shape, elements=elements)
+
+
+@st.composite
+def adaptable_states(
+    draw: DrawFn, *, elements: SearchStrategy[float] = float32s
+) -> dict[str, NDArray[np.float32]]:
+    """An adaptable state: named float32 arrays in a fixed order."""
+    shapes = draw(st.dictionaries(array_names, array_shapes, max_size=4))
+    return {name: draw(float32_arrays(shape, elements)) for name, shape in shapes.items()}
+
+
+@st.composite
+def adaptations(
+    draw: DrawFn,
+) -> tuple[dict[str, NDArray[np.float32]], dict[str, NDArray[np.float32]]]:
+    """A source state and a target: some arrays untouched, the others near or far away."""
+    reach = draw(st.sampled_from([2.0**-24, 1.0, FLOAT16_MAX, 2.0**100]))
+    elements = st.floats(-reach, reach, width=32)
+    source = draw(adaptable_states(elements=elements))
+    target = {
+        name: array if draw(st.booleans()) else draw(float32_arrays(array.shape, elements))
+        for name, array in source.items()
+    }
+    return source, target
+
+
+def deltas() -> SearchStrategy[Delta]:
+    """Deltas as the encoder writes them."""
+    return adaptations().map(lambda pair: encode_delta(*pair))
+
+
+def provenances() -> SearchStrategy[Provenance]:
+    """Where a version comes from."""
+    return st.builds(
+        Provenance,
+        method=st.text(max_size=48),
+        config=st.text(HEX, min_size=16, max_size=16),
+        software=st.text(max_size=48),
+        trained_samples=counts,
+        batches=st.lists(st.text(max_size=96), max_size=3).map(tuple),
+    )
+
+
+def manifests() -> SearchStrategy[Manifest]:
+    """Manifests of versions, rollbacks among them."""
+    return st.builds(
+        Manifest,
+        group=names,
+        cohort=names,
+        model=digests,
+        source=digests,
+        version=st.integers(1, MAX_COUNT),
+        parent=digests,
+        result=digests,
+        created_ns=counts,
+        expires_ns=counts,
+        newest_sample_ns=counts,
+        rollback=st.booleans(),
+        provenance=provenances(),
+        delta=deltas(),
+    )
+
+
+def envelope_fields(devices: SearchStrategy[str] = names) -> dict[str, SearchStrategy[Any]]:
+    """The fields every message begins with, for `st.builds`."""
+    return {
+        "device": devices,
+        "session": sessions,
+        "seq": counts,
+        "clock_ns": counts,
+        "model": digests,
+    }
+
+
+def acks() -> SearchStrategy[Ack]:
+    """Acknowledgements."""
+    refused = st.builds(Refused, seq=counts, code=st.sampled_from(RefusalCode).map(str))
+    return st.builds(
+        Ack,
+        **envelope_fields(),
+        of_session=sessions,
+        stored_seq=counts,
+        settled_seq=counts,
+        version=counts,
+        refused=st.lists(refused, max_size=3).map(tuple),
+    )
+
+
+def events() -> SearchStrategy[Event]:
+    """Events of every sort."""
+    return st.builds(
+        Event,
+        **envelope_fields(),
+        event=st.sampled_from(["applied", "refused", "reverted", "drift", "budget"]),
+        version=counts,
+        code=st.just("") | st.sampled_from(RefusalCode).map(str),
+        detail=st.text(max_size=500),
+        lag_s=st.none() | finites,
+    )
+
+
+@st.composite
+def heads(draw: DrawFn) -> Head:
+    """Correctly signed heads, of one device or of a cohort."""
+    key = draw(keys)
+    manifest, signature = sign_manifest(draw(manifests()), key)
+    fields = draw(st.fixed_dictionaries(envelope_fields(st.just("_") | names)))
+    public = key.public_key().public_bytes_raw()
+    return Head(**fields, manifest=manifest, signature=signature, key=public)
+
+
+@st.composite
+def sample_batches(draw: DrawFn) -> SampleBatch:
+    """Sample batches whose columns fit their images."""
+    packed = draw(packed_images())
+    count = packed.shape[0]
+    columns = pack_columns(
+        draw(npst.arrays(np.uint64, count)),
+        draw(float32_arrays((count,), st.floats(0, 10, width=32))),
+        draw(npst.arrays(np.uint16, count)),
+    )
+    own = {"oldest_seq": counts, "cohort": names}
+    fields = draw(st.fixed_dictionaries(envelope_fields() | own))
+    return SampleBatch(**fields, images=packed, columns=columns)
+
+
+def device_states() -> SearchStrategy[State]:
+    """Births, orderly ends and wills."""
+    limits = st.builds(Limits, message_bytes=counts, memory_bytes=counts, cpu_count=counts)
+    return st.builds(
+        State,
+        **envelope_fields(),
+        status=st.sampled_from(["ready", "stopped", "lost"]),
+        cohort=names,
+        version=counts,
+        result=digests,
+        last_seq=counts,
+        capabilities=st.lists(st.text(max_size=48), max_size=3).map(tuple),
+        limits=st.none() | limits,
+        software=st.text(max_size=48),
+    )
+
+
+def telemetries() -> SearchStrategy[Telemetry]:
+    """Readings, some of machines that do not let themselves be read."""
+    resources = st.builds(
+        Resources,
+        cpu_percent=percents,
+        memory_used_bytes=counts,
+        memory_total_bytes=counts,
+        process_memory_bytes=counts,
+        disk_free_bytes=counts,
+        temperature_celsius=st.none() | finites,
+        battery_percent=st.none() | percents,
+        on_battery=st.none() | st.booleans(),
+    )
+    inference = st.builds(
+        Inference,
+        batches=counts,
+        latency_ms_p50=st.none() | non_negatives,
+        latency_ms_p99=st.none() | non_negatives,
+        entropy_mean_nats=st.none() | non_negatives,
+        entropy_max_nats=non_negatives,
+        version=counts,
+    )
+    link = st.builds(
+        Link,
+        bytes_up=counts,
+        bytes_down=counts,
+        connects=counts,
+        publish_ms_p50=st.none() | non_negatives,
+    )
+    counters = st.dictionaries(st.text(max_size=64), counts, max_size=3)
+    return st.builds(
+        Telemetry,
+        **envelope_fields(),
+        resources=resources,
+        inference=inference,
+        link=link,
+        counters=counters,
+    )
+
+
+def module_updates() -> SearchStrategy[ModuleUpdate]:
+    """Module updates of devices that train."""
+    return st.builds(
+        ModuleUpdate,
+        **envelope_fields(),
+        module=digests,
+        base_version=counts,
+        samples=counts,
+        importance=st.floats(0, 1),
+        arrays=named_arrays(),
+    )
+
+
+MESSAGES: Final[dict[Kind, Callable[[], SearchStrategy[Any]]]] = {
+    Kind.ACK: acks,
+    Kind.EVENT: events,
+    Kind.HEAD: heads,
+    Kind.SAMPLES: sample_batches,
+    Kind.STATE: device_states,
+    Kind.TELEMETRY: telemetries,
+    Kind.UPDATE: module_updates,
+}
+"""The strategy of every message type, by the kind of topic it travels on."""
+
+
+def messages() -> SearchStrategy[Message]:
+    """Any message."""
+    return st.one_of([strategy() for strategy in MESSAGES.values()])

@@ -1,0 +1,69 @@
+"""The `driftwell` command: noun, then verb. Importing it costs no torch."""
+
+import sys
+from typing import Annotated
+
+import typer
+from rich.console import Console
+
+from driftwell.messages.errors import DriftwellError
+from driftwell.tools.cli import bench, broker, bundle, cloud, edge
+from driftwell.tools.cli.books import print_books
+from driftwell.tools.cli.demo import run_demo
+from driftwell.tools.cli.logs import configure_logs
+
+USAGE_ERROR = 2
+
+app = typer.Typer(
+    name="driftwell",
+    help="Keeps the models on a fleet of edge devices accurate, over MQTT.\n\n"
+    "Begin with: driftwell demo",
+    no_args_is_help=True,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+app.add_typer(edge.app, name="edge")
+app.add_typer(cloud.app, name="cloud")
+app.add_typer(bundle.app, name="bundle")
+app.add_typer(broker.app, name="broker")
+app.add_typer(bench.app, name="bench")
+app.command("demo")(run_demo)
+app.command("books")(print_books)
+
+
+@app.callback()
+def common_options(
+    *,
+    log_level: Annotated[
+        str, typer.Option(help="debug, info, warning or error.", envvar="DRIFTWELL_LOG_LEVEL")
+    ] = "info",
+    log_json: Annotated[
+        bool,
+        typer.Option("--log-json", help="One JSON object a line.", envvar="DRIFTWELL_LOG_JSON"),
+    ] = False,
+) -> None:
+    """Logs go to standard error; results go to standard output."""
+    configure_logs(log_level, as_json=log_json)
+
+
+def main() -> None:
+    """Run the command line; an error of ours is one line and exit code 2."""
+    try:
+        app()
+    except BaseExceptionGroup as group:
+        ours, others = group.split(DriftwellError)
+        if ours is None or others is not None:
+            raise
+        _fail(_first(ours))
+    except DriftwellError as error:
+        _fail(error)
+
+
+def _first(group: BaseExceptionGroup[DriftwellError]) -> BaseException:
+    first = group.exceptions[0]
+    return _first(first) if isinstance(first, BaseExceptionGroup) else first
+
+
+def _fail(error: BaseException) -> None:
+    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {error}", soft_wrap=True)
+    sys.exit(USAGE_ERROR)

@@ -1,0 +1,101 @@
+"""`driftwell bundle`: make model bundles and look into them."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from driftwell.messages.errors import SettingsError
+
+app = typer.Typer(help="Model bundles: weights with everything needed to run them.",
+                  no_args_is_help=True)  # fmt: skip
+
+
+@app.command("create")
+def create(
+    *,
+    model: Annotated[str, typer.Option(help="cifar-resnet20|32|44|56, or package.module:factory.")],
+    weights: Annotated[Path, typer.Option(help="Safetensors file of the model's state.")],
+    out: Annotated[Path, typer.Option(help="Folder to write.")],
+    shape: Annotated[
+        str | None, typer.Option("--input", metavar="HxWxC", help="Image size, such as 32x32x3.")
+    ] = None,
+    classes: Annotated[
+        str | None, typer.Option(help="Names with commas between, or how many there are.")
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="Of pixels / 255, a channel each: 0.485,0.456,0.406.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+) -> None:
+    """Make a bundle and run its self-test.
+
+    Example: driftwell bundle create --model cifar-resnet20 --weights resnet20.safetensors
+    --out bundles/edge. A model of your own also needs --input, --classes, --mean, --std.
+    """
+    from driftwell.models.bundle import create_bundle, read_safetensors
+    from driftwell.models.factories import BUILT_INS
+    from driftwell.models.preprocessing import Preprocessing
+
+    known = BUILT_INS.get(model)
+    if known is None and not (shape and classes and mean and std):
+        raise SettingsError(
+            "a model of your own needs all of --input HxWxC, --classes, --mean and --std"
+        )
+    preprocessing = known.preprocessing if known else Preprocessing(mean=(), std=())
+    bundle = create_bundle(
+        out,
+        model=model,
+        weights=read_safetensors(weights),
+        shape=_parse_shape(shape) if shape else known.shape if known else (0, 0, 0),
+        classes=_parse_classes(classes) if classes else known.classes if known else (),
+        preprocessing=Preprocessing(
+            mean=_parse_numbers(mean, "--mean") if mean else preprocessing.mean,
+            std=_parse_numbers(std, "--std") if std else preprocessing.std,
+        ),
+    )
+    typer.echo(f"{out}: self-test passed, digest {bundle.digest[:12]}")
+
+
+@app.command("show")
+def show(path: Annotated[Path, typer.Argument(help="Folder of the bundle.")]) -> None:
+    """Verify a bundle, run its self-test, and say what it holds."""
+    from driftwell.models.bundle import open_bundle
+
+    bundle = open_bundle(path)
+    manifest = bundle.manifest
+    adaptable = sum(array.size for array in bundle.source.values())
+    height, width, channels = manifest.input.shape
+    rows = {
+        "model": manifest.model,
+        "digest": bundle.digest,
+        "input": f"{height} x {width} x {channels}, {manifest.input.dtype}",
+        "classes": f"{len(manifest.classes)}: {', '.join(manifest.classes[:10])}",
+        "preprocessing": f"mean {manifest.preprocessing.mean}, std {manifest.preprocessing.std}",
+        "parameters": f"{manifest.parameters:,}",
+        "adaptable": f"{adaptable:,} values in {len(bundle.source)} arrays "
+        f"({adaptable * 2 / 1e3:.1f} kB a delta at most)",
+        "self-test": "passed",
+    }
+    for name, value in rows.items():
+        typer.echo(f"{name:14} {value}")
+
+
+def _parse_shape(text: str) -> tuple[int, int, int]:
+    parts = text.lower().split("x")
+    if len(parts) != 3 or not all(part.isdigit() and int(part) for part in parts):  # noqa: PLR2004
+        raise SettingsError(f"--input {text!r} is not HxWxC, such as 32x32x3")
+    return int(parts[0]), int(parts[1]), int(parts[2])
+
+
+def _parse_classes(text: str) -> tuple[str, ...]:
+    if text.isdigit():
+        return tuple(str(number) for number in range(int(text)))
+    return tuple(name.strip() for name in text.split(","))
+
+
+def _parse_numbers(text: str, option: str) -> tuple[float, ...]:
+    try:
+        return tuple(float(part) for part in text.split(","))
+    except ValueError:
+        raise SettingsError(f"{option} {text!r} is not numbers with commas between") from None

@@ -1,0 +1,5 @@
+"""`driftwell demo`."""
+
+
+def run_demo() -> None:
+    """Show it."""

@@ -1,0 +1,164 @@
+"""The two daemons as programs: clocks, randomness, sockets and signals are chosen here.
+
+Everything below this module takes them as arguments.
+"""
+
+import asyncio
+import random
+import secrets
+import signal
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from prometheus_client import CollectorRegistry, start_http_server
+from prometheus_client.registry import Collector
+
+from driftwell.broker import Connection, Will, parse_broker_url
+from driftwell.broker.backoff import Backoff
+from driftwell.broker.mqtt import MqttConnection
+from driftwell.cloud.consumer import Consumer
+from driftwell.cloud.metrics import ConsumerCollector
+from driftwell.cloud.service import run_cloud
+from driftwell.cloud.settings import CloudSettings
+from driftwell.edge.daemon import Summary, run_edge
+from driftwell.edge.device import Clocks, Device
+from driftwell.edge.metrics import DeviceCollector
+from driftwell.edge.settings import EdgeSettings
+from driftwell.messages.errors import SettingsError
+from driftwell.messages.topics import Kind, device_topic
+
+CLOCKS = Clocks(wall_ns=time.time_ns, monotonic_s=time.monotonic)
+
+
+def new_session() -> str:
+    """A session id: 16 hexadecimal digits nobody else draws."""
+    return secrets.token_hex(8)
+
+
+def state_home(name: str) -> Path:
+    """Where a program keeps its state when it was not told."""
+    return Path("~/.local/state/driftwell").expanduser() / name
+
+
+def edge_client_id(group: str, device: str) -> str:
+    """The MQTT client id of a device: stable, so that a second one takes the place over."""
+    return f"driftwell-{group}-{device}"
+
+
+def cloud_client_id(group: str) -> str:
+    """The MQTT client id of a group's cloud; the `_` keeps it apart from every device's."""
+    return f"driftwell-{group}-_cloud"
+
+
+def connect_edge(settings: EdgeSettings) -> Callable[..., Connection]:
+    """A maker of the device's MQTT connection; its session with the broker is clean.
+
+    Nothing is lost by that: heads are retained, and what was not acknowledged is in the spool.
+    """
+    broker = parse_broker_url(settings.broker)
+
+    def connect(subscriptions: tuple[tuple[str, int], ...], will: Will) -> Connection:
+        return MqttConnection(
+            settings=broker,
+            client_id=edge_client_id(settings.group, settings.device),
+            subscriptions=subscriptions,
+            will=will,
+            clean=True,
+            echo_topic=device_topic(settings.group, settings.device, Kind.ECHO),
+            backoff=Backoff(),
+            uniform=random.uniform,
+            clock=time.monotonic,
+        )
+
+    return connect
+
+
+def connect_cloud(settings: CloudSettings) -> Callable[..., Connection]:
+    """A maker of the cloud's MQTT connection; the broker keeps its session while it is away."""
+    broker = parse_broker_url(settings.broker)
+
+    def connect(subscriptions: tuple[tuple[str, int], ...]) -> Connection:
+        return MqttConnection(
+            settings=broker,
+            client_id=cloud_client_id(settings.group),
+            subscriptions=subscriptions,
+            will=None,
+            clean=False,
+            echo_topic=device_topic(settings.group, "cloud", Kind.ECHO),
+            backoff=Backoff(),
+            uniform=random.uniform,
+            clock=time.monotonic,
+        )
+
+    return connect
+
+
+async def edge_program(settings: EdgeSettings) -> Summary:
+    """Run an edge daemon until its stream ends or it is told to stop."""
+
+    def started(device: Device) -> None:
+        serve_metrics(settings.metrics_port, DeviceCollector(device))
+
+    with stop_on_signal() as stopping:
+        return await run_edge(
+            settings,
+            connect=connect_edge(settings),
+            session=new_session(),
+            clocks=CLOCKS,
+            stopping=stopping,
+            started=started,
+        )
+
+
+async def cloud_program(settings: CloudSettings) -> dict[str, dict[str, int]]:
+    """Run a cloud consumer until it is told to stop."""
+
+    def started(consumer: Consumer) -> None:
+        serve_metrics(settings.metrics_port, ConsumerCollector(consumer))
+
+    with stop_on_signal() as stopping:
+        return await run_cloud(
+            settings,
+            connect=connect_cloud(settings),
+            session=new_session(),
+            wall_ns=time.time_ns,
+            stopping=stopping,
+            started=started,
+        )
+
+
+@contextmanager
+def stop_on_signal() -> Iterator[asyncio.Event]:
+    """An event that SIGINT and SIGTERM set; a second signal ends the program the hard way."""
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        stopping.set()
+        loop.remove_signal_handler(number)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, stop, number)
+    try:
+        yield stopping
+    finally:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.remove_signal_handler(number)
+
+
+def serve_metrics(port: int | None, collector: Collector) -> None:
+    """Serve Prometheus metrics on the loopback interface.
+
+    Raises:
+        SettingsError: if the port is in use.
+    """
+    if port is None:
+        return
+    registry = CollectorRegistry()
+    registry.register(collector)
+    try:
+        start_http_server(port, addr="127.0.0.1", registry=registry)
+    except OSError as error:
+        raise SettingsError(f"metrics port {port}: {error}; choose another") from error
