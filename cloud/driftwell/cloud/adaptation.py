@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from driftwell.cloud.renormalisation import renormalise
-from driftwell.messages.images import Pixels
 from driftwell.models.bundle import Bundle
-from driftwell.models.network import Network
+from driftwell.models.network import Preparation
 from driftwell.models.normalisation import adaptable_tensors, is_affine
 
 Arrays = dict[str, NDArray[np.float32]]
@@ -38,8 +37,8 @@ class AdaptableNetwork:
         self._tensors = adaptable_tensors(module)
         self._names = list(self._tensors)
         self._layers = renormalise(module, statistics_momentum)
-        self._network = Network(module, bundle.manifest.preprocessing)
-        self._module = self._network.module
+        self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        self.prepare = Preparation(bundle.manifest.preprocessing)
         self._collect(module)
         self._optimizer = torch.optim.SGD(self._learned.values(), learning_rate, momentum)
         self.source = AdaptedState({n: a.copy() for n, a in bundle.source.items()}, {})
@@ -79,10 +78,6 @@ class AdaptableNetwork:
             if parameter in self._optimizer.state
         }
         return AdaptedState(arrays, momentum)
-
-    def prepare(self, images: Pixels) -> Tensor:
-        """uint8 (N, H, W, C) -> float32 (N, C, H, W)."""
-        return self._network.prepare(images)
 
     def train(self, inputs: Tensor) -> Tensor:
         """Logits (N, classes) with gradients; statistics move."""

@@ -14,6 +14,9 @@ other, and a sample must not be counted as dropped here and as trained there.
 import itertools
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from typing import Final
+
+LONGEST_RESEND_S: Final = 300.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +32,8 @@ class Entry:
     seq: int = 0
     sent_at_s: float | None = None
     """When it was last handed to the broker; None while it waits."""
+    attempts: int = 0
+    """How often it was sent on this connection without an answer."""
 
 
 class Outbox:
@@ -102,14 +107,14 @@ class Outbox:
         for older_in_flight, entry in enumerate(self._entries.values()):
             if older_in_flight == self._window:
                 return None
-            if entry.sent_at_s is None or now_s - entry.sent_at_s >= self._resend_s:
+            if entry.sent_at_s is None or now_s >= self._due_s(entry):
                 return self._send(entry, now_s)
         return None
 
     def wait_s(self, now_s: float) -> float | None:
         """Seconds until an entry in flight is due again; None if none is in flight."""
-        sent = [entry.sent_at_s for entry in self._ever_sent() if entry.sent_at_s is not None]
-        return max(0.0, min(sent) + self._resend_s - now_s) if sent else None
+        due = [self._due_s(entry) for entry in self._ever_sent() if entry.sent_at_s is not None]
+        return max(0.0, min(due) - now_s) if due else None
 
     def not_sent(self, entry_id: int) -> None:
         """The broker did not take it, or nobody knows: it waits again."""
@@ -117,9 +122,9 @@ class Outbox:
             self._entries[entry_id] = replace(self._entries[entry_id], sent_at_s=None)
 
     def connection_lost(self) -> None:
-        """Everything in flight waits again."""
+        """Everything in flight waits again, and is in a hurry again."""
         for entry in self._ever_sent():
-            self.not_sent(entry.id)
+            self._entries[entry.id] = replace(entry, sent_at_s=None, attempts=0)
 
     def remove(self, entry_id: int) -> Entry | None:
         """Forget an entry that was given up for a reason the caller books."""
@@ -138,6 +143,12 @@ class Outbox:
             self.remove(entry.id)
         return settled
 
+    def _due_s(self, entry: Entry) -> float:
+        # A broker without a cloud behind it answers nothing: waiting doubles, so that
+        # uploads nobody takes cost little.
+        patience_s = min(LONGEST_RESEND_S, self._resend_s * 2.0 ** min(entry.attempts - 1, 16))
+        return (entry.sent_at_s or 0.0) + patience_s
+
     def _ever_sent(self) -> list[Entry]:
         # Entries are sent in order of age, so the first one never sent ends the list;
         # at most a window of them and what an earlier session left.
@@ -147,6 +158,6 @@ class Outbox:
         if not entry.session:
             entry = replace(entry, session=self._session, seq=self._next_seq)
             self._next_seq += 1
-        entry = replace(entry, sent_at_s=now_s)
+        entry = replace(entry, sent_at_s=now_s, attempts=entry.attempts + 1)
         self._entries[entry.id] = entry
         return entry

@@ -20,7 +20,7 @@ class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     window: Annotated[int, msgspec.Meta(ge=1, le=256)] = 16
     """Sample batches in flight to the cloud at most."""
     resend_s: Seconds = 10.0
-    """A batch the cloud has not acknowledged for so long is sent again."""
+    """What the cloud has not acknowledged for so long is sent again; the wait doubles each time."""
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

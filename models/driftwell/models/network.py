@@ -23,25 +23,32 @@ MIN_BATCH_FOR_STATISTICS: Final = 16
 Logits = NDArray[np.float32]
 
 
+class Preparation:
+    """From pixels to a network's input."""
+
+    def __init__(self, preprocessing: Preprocessing) -> None:
+        scale, shift = preprocessing.as_affine()
+        self._scale, self._shift = torch.from_numpy(scale), torch.from_numpy(shift)
+
+    def __call__(self, images: Pixels) -> Tensor:
+        """uint8 (N, H, W, C) -> float32 (N, C, H, W), laid out channels last: no transposition."""
+        pixels = torch.from_numpy(np.array(images))  # a copy: arrays off the wire are read-only
+        return (pixels * self._scale + self._shift).permute(0, 3, 1, 2)
+
+
 class Network:
     """A torch module with its preprocessing, in evaluation mode."""
 
     def __init__(self, module: nn.Module, preprocessing: Preprocessing) -> None:
         module.eval()
         self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        scale, shift = preprocessing.as_affine()
-        self._scale, self._shift = torch.from_numpy(scale), torch.from_numpy(shift)
+        self._prepare = Preparation(preprocessing)
         self._adaptable = adaptable_tensors(module)
-
-    def prepare(self, images: Pixels) -> Tensor:
-        """uint8 (N, H, W, C) -> float32 (N, C, H, W), laid out channels last: no transposition."""
-        pixels = torch.from_numpy(np.array(images))  # a copy: arrays off the wire are read-only
-        return (pixels * self._scale + self._shift).permute(0, 3, 1, 2)
 
     def logits(self, images: Pixels) -> Logits:
         """Run one forward pass: uint8 (N, H, W, C) -> float32 (N, classes)."""
         with torch.inference_mode():
-            output: Tensor = self.module(self.prepare(images))
+            output: Tensor = self.module(self._prepare(images))
         return output.numpy()
 
     def logits_measuring_statistics(self, images: Pixels) -> Logits:
