@@ -245,7 +245,7 @@ class Device:
             return bytes.fromhex(self.settings.trust)
         known = self.spool.recall(TRUSTED_KEY)
         if known is None:
-            log.warning("version.trusting-first-key", key=head.key.hex())
+            log.info("version.trusting-first-key", key=head.key.hex())
         return known or head.key
 
     def _report_applied(self, manifest: Manifest) -> None:
