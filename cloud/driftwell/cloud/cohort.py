@@ -5,6 +5,7 @@ All of it can be rebuilt from the ledger, and is after a restart.
 
 from collections import deque
 from collections.abc import Iterable
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -13,11 +14,25 @@ from safetensors.numpy import load, save
 
 from driftwell.cloud.adaptation import AdaptedState
 from driftwell.cloud.learner import CohortModels
+from driftwell.cloud.policy import Plan
+from driftwell.cloud.replay import choose_replay, step_generator
+from driftwell.cloud.settings import ReplaySettings
 from driftwell.cloud.tables import StoredBatch
 from driftwell.messages.images import Pixels
 
 Taken = list[tuple[StoredBatch, int]]
 """Batches in order, and how many further samples of each."""
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One step to run, with everything it needs."""
+
+    cohort: "Cohort"
+    plan: Plan
+    uploads: Pixels
+    replay: Pixels
+    taken: Taken
 
 
 class Cohort:
@@ -76,6 +91,15 @@ class Cohort:
             if len(rest) > samples:
                 self._pending.appendleft((batch, rest[samples:]))
             samples -= min(samples, len(rest))
+
+    def work(
+        self, plan: Plan, *, replay: ReplaySettings, seed: int, shape: tuple[int, int, int]
+    ) -> Work:
+        """Gather a step's images; nothing moves until the step is committed."""
+        uploads, taken = self.peek(plan.learn)
+        generator = step_generator(seed, self.name, self.models.steps)
+        positions = choose_replay(replay, self.buffered, generator)
+        return Work(self, plan, uploads, self.replayed(positions, shape), taken)
 
     def replayed(self, positions: Iterable[int], shape: tuple[int, int, int]) -> Pixels:
         """The buffer's images at `positions`: uint8 (M, H, W, C), M >= 0."""

@@ -7,20 +7,18 @@ the event loop's thread, except the learning step.
 import asyncio
 from collections import Counter
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Final
 
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from driftwell.broker import Connection
-from driftwell.cloud.cohort import Cohort, Taken, decode_models, encode_models
+from driftwell.cloud.cohort import Cohort, Work, decode_models, encode_models
 from driftwell.cloud.inbox import admit
 from driftwell.cloud.learner import CohortModels, Learner, Step
 from driftwell.cloud.ledger import DIVERGED, Ledger
 from driftwell.cloud.policy import Plan, plan_step
 from driftwell.cloud.publisher import Lineage, make_manifest
-from driftwell.cloud.replay import choose_replay, step_generator
 from driftwell.cloud.settings import CloudSettings
 from driftwell.cloud.settlement import Settlement
 from driftwell.cloud.signing_key import public_key
@@ -39,17 +37,6 @@ MAX_DEVICES: Final = 10_000
 DAY_NS: Final = 86_400 * 10**9
 
 log = structlog.get_logger()
-
-
-@dataclass(frozen=True, slots=True)
-class Work:
-    """One step to run, with everything it needs."""
-
-    cohort: Cohort
-    plan: Plan
-    uploads: Pixels
-    replay: Pixels
-    taken: Taken
 
 
 class Consumer:
@@ -200,18 +187,13 @@ class Consumer:
                 cohort.use(plan.expire)
             if plan.learn:
                 self._active[name] = None
-                return self._work(cohort, plan)
+                return cohort.work(
+                    plan,
+                    replay=self.settings.method.replay,
+                    seed=self.settings.seed,
+                    shape=self.edge.manifest.input.shape,
+                )
         return None
-
-    def _work(self, cohort: Cohort, plan: Plan) -> Work:
-        uploads, taken = cohort.peek(plan.learn)
-        positions = choose_replay(
-            self.settings.method.replay,
-            cohort.buffered,
-            step_generator(self.settings.seed, cohort.name, cohort.models.steps),
-        )
-        replay = cohort.replayed(positions, self.edge.manifest.input.shape)
-        return Work(cohort, plan, uploads, replay, taken)
 
     def commit(self, work: Work, step: Step) -> StoredVersion | None:
         """Book a finished step with its models and version, all or nothing."""

@@ -18,9 +18,11 @@ import torch
 from driftwell.broker import Connection, Will
 from driftwell.edge.device import Clocks, Device
 from driftwell.edge.loops import (
+    answer_loop,
     birth_loop,
     infer_loop,
     listen_loop,
+    publish_answers,
     publish_state,
     report_loop,
     telemetry_loop,
@@ -122,6 +124,8 @@ async def run_edge(
             settings.predictions,
             bundle.manifest.classes,
             resumed=spool.recall(f"position:{settings.source}") is not None,
+            queue=device.answers,
+            limit_bytes=settings.message_limit_bytes,
         )
         with contextlib.closing(sink):
             finished = drained = False
@@ -134,6 +138,7 @@ async def run_edge(
                         "listen": listen_loop(device),
                         "upload": upload_loop(device),
                         "report": report_loop(device),
+                        "answers": answer_loop(device),
                         "telemetry": telemetry_loop(device, folder),
                     }.items()
                 ]
@@ -216,6 +221,7 @@ async def _drain(device: Device) -> bool:
 
 
 async def _say_goodbye(device: Device) -> None:
+    await publish_answers(device)
     if not await publish_state(device, "stopped"):
         log.warning("edge.goodbye-not-delivered")
 

@@ -83,6 +83,8 @@ class Device:
         self.timing = Timing()
         self.counters: Counter[str] = Counter()
         self.reports: deque[Event] = deque(maxlen=MAX_REPORTS)
+        self.answers: deque[bytes] = deque(maxlen=MAX_REPORTS)
+        """Predictions for the network, where they are wanted there."""
         self.changed = asyncio.Condition()
         self.settled_seq = 0
         self.cloud_version = 0

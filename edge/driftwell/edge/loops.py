@@ -141,6 +141,21 @@ async def report_loop(device: Device) -> None:
             device.reports.popleft()
 
 
+async def answer_loop(device: Device) -> None:
+    """Publish predictions, where they are wanted on the network; QoS 0, none is repeated."""
+    while True:
+        async with device.changed:
+            await device.changed.wait_for(lambda: len(device.answers) > 0)
+        await publish_answers(device)
+
+
+async def publish_answers(device: Device) -> None:
+    """Publish the predictions that are queued."""
+    topic = device_topic(device.settings.group, device.settings.device, Kind.PREDICTIONS)
+    while device.answers:
+        await device.connection.publish(topic, device.answers.popleft(), qos=0, retain=False)
+
+
 async def telemetry_loop(device: Device, folder: Path) -> None:
     """Publish a reading of the machine now and then."""
     topic = device_topic(device.settings.group, device.settings.device, Kind.TELEMETRY)
@@ -149,6 +164,14 @@ async def telemetry_loop(device: Device, folder: Path) -> None:
     while True:
         await asyncio.sleep(device.settings.telemetry_every_s)
         seq += 1
+        books = device.spool.books()
+        log.info(
+            "edge.progress",
+            seen=books.get("seen", 0),
+            selected=books.get("selected", 0),
+            spooled=books["spooled"],
+            version=device.node.incumbent.version,
+        )
         resources = await asyncio.to_thread(read)
         try:
             payload = encode_telemetry(device, resources, seq)

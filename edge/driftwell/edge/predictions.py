@@ -5,6 +5,7 @@ One line a sample: `{"index", "label", "class", "confidence", "entropy", "verdic
 """
 
 import sys
+from collections import deque
 from collections.abc import Sequence
 from pathlib import Path
 from typing import BinaryIO, Protocol
@@ -14,6 +15,7 @@ import msgspec
 from driftwell.edge.filter import Verdict
 from driftwell.edge.node import Predictions
 from driftwell.edge.sources import SourceBatch
+from driftwell.messages.errors import SettingsError
 
 _WORDS = {int(verdict): verdict.word for verdict in Verdict}
 _encoder = msgspec.json.Encoder()
@@ -58,17 +60,61 @@ class JsonLines:
             self._stream.close()
 
 
-def open_sink(spec: str, classes: Sequence[str], *, resumed: bool) -> Sink:
-    """Open `none`, `-`, or a file, which is added to if the stream goes on from before."""
+class Queued:
+    """Answers as JSON lines for the predictions topic, a batch cut to fit into messages.
+
+    What the network does not take in time is lost, oldest first: answers are for now.
+    """
+
+    def __init__(self, queue: deque[bytes], classes: Sequence[str], *, limit_bytes: int) -> None:
+        self._queue = queue
+        self._classes = classes
+        self._limit_bytes = limit_bytes
+
+    def write(self, batch: SourceBatch, predictions: Predictions) -> None:
+        """Queue one batch."""
+        message = b""
+        for line in encode_lines(batch, predictions, self._classes).splitlines(keepends=True):
+            if message and len(message) + len(line) > self._limit_bytes:
+                self._queue.append(message)
+                message = b""
+            message += line
+        self._queue.append(message)
+
+    def close(self) -> None:
+        """Do nothing: the queue is the device's."""
+
+
+def open_sink(
+    spec: str,
+    classes: Sequence[str],
+    *,
+    resumed: bool,
+    queue: deque[bytes],
+    limit_bytes: int,
+) -> Sink:
+    """Open `none`, `-`, `mqtt` (onto `queue`), or a file.
+
+    A file is added to if the stream goes on from before, else begun anew.
+
+    Raises:
+        SettingsError: if the file cannot be written.
+    """
     match spec:
         case "none":
             return Discard()
+        case "mqtt":
+            return Queued(queue, classes, limit_bytes=limit_bytes)
         case "-":
             return JsonLines(sys.stdout.buffer, classes, owned=False)
         case _:
             path = Path(spec)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            return JsonLines(path.open("ab" if resumed else "wb"), classes, owned=True)
+            try:
+                path.parent.mkdir(parents=True, exist_ok=True)
+                stream = path.open("ab" if resumed else "wb")
+            except OSError as error:
+                raise SettingsError(f"predictions cannot be written: {error}") from error
+            return JsonLines(stream, classes, owned=True)
 
 
 def encode_lines(batch: SourceBatch, predictions: Predictions, classes: Sequence[str]) -> bytes:
