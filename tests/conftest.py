@@ -1,6 +1,6 @@
 """Hypothesis profiles, and the folder of real data sets.
 
-`dev` is what runs by default; `pytest --hypothesis-profile=ci` looks at more examples. Both
+`dev` is what runs by default; HYPOTHESIS_PROFILE=ci looks at more examples. Both
 are derandomised: a failure is there for everybody, or for nobody.
 """
 
@@ -14,7 +14,7 @@ ROOT = Path(__file__).resolve().parents[1]
 
 settings.register_profile("dev", max_examples=50, derandomize=True, deadline=None)
 settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None)
-settings.load_profile("dev")
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
 
 
 @pytest.fixture(scope="session")

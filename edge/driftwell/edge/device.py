@@ -55,6 +55,7 @@ class Timing:
     batches: int = 0
     latency_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
     lag_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
+    publish_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
 
 
 class Device:

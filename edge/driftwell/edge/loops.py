@@ -54,10 +54,11 @@ async def upload_loop(device: Device) -> None:
             await _wait_for_change(device, device.outbox.wait_s(device.clocks.monotonic_s()))
             continue
         entry, payload = message
+        began = device.clocks.monotonic_s()
         answer = await device.connection.publish(topic, payload, qos=1, retain=False)
         match answer.outcome:
             case Outcome.ACKED:
-                pass
+                device.timing.publish_s.append(device.clocks.monotonic_s() - began)
             case Outcome.SPOOLED:
                 device.outbox.not_sent(entry.id)
                 await _wait_for_broker(device)

@@ -57,6 +57,7 @@ def will_message(settings: EdgeSettings, *, session: str, model: str, source: st
 def encode_telemetry(device: Device, resources: Resources, seq: int) -> bytes:
     """One reading, encoded."""
     latency_ms = [1e3 * seconds for seconds in device.timing.latency_s]
+    publish_ms = [1e3 * seconds for seconds in device.timing.publish_s]
     traffic = device.connection.traffic
     return encode(
         Telemetry(
@@ -78,6 +79,7 @@ def encode_telemetry(device: Device, resources: Resources, seq: int) -> bytes:
                 bytes_up=traffic.bytes_up,
                 bytes_down=traffic.bytes_down,
                 connects=traffic.connects,
+                publish_ms_p50=_percentile(publish_ms, 50),
             ),
             counters={**device.spool.books(), **device.counters},
         )

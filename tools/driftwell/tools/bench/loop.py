@@ -191,7 +191,7 @@ def _digests(folder: Path) -> tuple[str, ...]:
 
 
 def _read_labels(file: Path) -> NDArray[np.int64]:
-    lines: list[dict[str, Any]] = [json.loads(line) for line in file.open("rb")]
+    lines: list[dict[str, Any]] = [json.loads(line) for line in file.read_bytes().splitlines()]
     labels = {int(line["index"]): int(line["label"]) for line in lines}
     return np.array([labels[index] for index in range(len(labels))], dtype=np.int64)
 
