@@ -1,6 +1,8 @@
 """The cloud consumer's loops: await, decide, await. Deciding is `consumer.py`'s."""
 
 import asyncio
+import sqlite3
+from typing import Final
 
 from driftwell.broker import Delivery, Outcome
 from driftwell.cloud.consumer import Consumer, log
@@ -22,11 +24,21 @@ from driftwell.messages.topics import (
     parse_topic,
 )
 
+RETRY_S: Final = 5.0
+"""How long to wait before a step is tried again that the disk would not take."""
+
 
 async def consume_loop(consumer: Consumer) -> None:
     """Take every delivery; it is acknowledged to the broker after it is stored."""
     async for delivery in consumer.connection.deliveries():
-        ack = _take(consumer, delivery)
+        try:
+            ack = _take(consumer, delivery)
+        except sqlite3.OperationalError as error:
+            # A full disk, most likely. No ack of ours: the device keeps its batch and offers
+            # it again.
+            consumer.counters["not-stored"] += 1
+            log.error("ledger.not-stored", error=str(error))
+            ack = None
         delivery.acknowledge()
         if ack is not None:
             await publish_ack(consumer, ack)
@@ -74,7 +86,12 @@ async def learn_loop(consumer: Consumer) -> None:
             step = await asyncio.to_thread(
                 consumer.learner.step, work.cohort.models, work.uploads, work.replay
             )
-            version = consumer.commit(work, step)
+            try:
+                version = consumer.commit(work, step)
+            except sqlite3.OperationalError as error:
+                log.error("ledger.not-committed", error=str(error), retry_s=RETRY_S)
+                await asyncio.sleep(RETRY_S)
+                continue
             if version is not None:
                 log.info(
                     "version.made",

@@ -176,7 +176,9 @@ class Device:
         """The sample batch to send now, numbered; damaged ones are dropped and booked."""
         while entry := self.outbox.dispatch(self.clocks.monotonic_s()):
             payload = self.spool.payload(entry)
-            self.spool.number(entry)
+            if not self.spool.number(entry):
+                self.outbox.not_sent(entry.id)
+                return None
             try:
                 if payload is None:
                     raise MalformedError("the spool lost it")

@@ -44,7 +44,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     statistics: Literal["first-batch", "delivered"] = "first-batch"
     """BatchNorm statistics before the first version: the first batch's, or the source's."""
     threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
-    trust: str | None = None
+    trust: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")] | None = None
     """Public key (64 hexadecimal digits) of the cloud; None: trust the first one seen."""
     telemetry_every_s: Seconds = 10.0
     message_limit_bytes: Annotated[int, msgspec.Meta(ge=4096, le=200_000_000)] = MESSAGE_LIMIT

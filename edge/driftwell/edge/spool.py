@@ -45,6 +45,7 @@ class Spool:
             SettingsError: if the folder holds another device's, or the file is damaged.
         """
         self._database = open_database(folder / DATABASE, _SCHEMA)
+        self._unsaved: dict[str, bytes] = {}
         owner = self.recall(DEVICE)
         if owner not in (None, device.encode()):
             self._database.close()
@@ -57,6 +58,7 @@ class Spool:
             dict(self._database.execute("SELECT entry, samples FROM books").fetchall())
         )
         self._unbooked: Counter[str] = Counter()
+        self._late: list[tuple[Entry, str]] = []
         self._held = sum(entry.samples for entry in self.entries())
 
     def close(self) -> None:
@@ -109,26 +111,44 @@ class Spool:
         ).fetchone()
         return bytes(row[0]) if row else None
 
-    def number(self, entry: Entry) -> None:
-        """Fix an entry's session and seq before it is sent for the first time."""
-        self._database.execute(
-            "UPDATE batches SET session = ?, seq = ? WHERE id = ?",
-            (entry.session, entry.seq, entry.id),
-        )
+    def number(self, entry: Entry) -> bool:
+        """Fix an entry's session and seq before it is sent for the first time.
+
+        Returns:
+            Whether the disk took it. If not, the entry must not be sent: after a crash it
+            would get another number, and might be trained twice.
+        """
+        try:
+            self._database.execute(
+                "UPDATE batches SET session = ?, seq = ? WHERE id = ?",
+                (entry.session, entry.seq, entry.id),
+            )
+        except sqlite3.OperationalError:
+            return False
+        return True
 
     def settle(self, entries: Iterable[Entry], fate: str) -> None:
-        """Delete entries and book their samples under `fate`, such as `acknowledged`."""
-        entries = list(entries)
-        if not entries:
+        """Delete entries and book their samples under `fate`, such as `acknowledged`.
+
+        On a full disk this is made good with the next one; at worst, after a crash, the
+        cloud is offered again what it has, and says so.
+        """
+        self._late.extend((entry, fate) for entry in entries)
+        if not self._late:
             return
-        samples = sum(entry.samples for entry in entries)
-        with transaction(self._database) as database:
-            database.executemany(
-                "DELETE FROM batches WHERE id = ?", [(entry.id,) for entry in entries]
-            )
-            counts = Counter({fate: samples}) + self._unbooked
-            self._book(counts)
-        self._committed(counts, held=-samples)
+        counts = Counter(self._unbooked)
+        for entry, its_fate in self._late:
+            counts[its_fate] += entry.samples
+        try:
+            with transaction(self._database) as database:
+                database.executemany(
+                    "DELETE FROM batches WHERE id = ?", [(entry.id,) for entry, _ in self._late]
+                )
+                self._book(counts)
+        except sqlite3.OperationalError:
+            return
+        self._committed(counts, held=-sum(entry.samples for entry, _ in self._late))
+        self._late.clear()
 
     def books(self) -> dict[str, int]:
         """Samples by fate, over all runs of this device, and those still held as `spooled`.
@@ -138,16 +158,24 @@ class Spool:
         return {**(self._booked + self._unbooked), "spooled": self._held}
 
     def remember(self, name: str, value: bytes) -> None:
-        """Keep a small value across restarts."""
-        self._remember(name, value)
+        """Keep a small value across restarts; on a full disk, only until the end of this run."""
+        try:
+            self._remember(name, value)
+        except sqlite3.OperationalError:
+            self._unsaved[name] = value
+        else:
+            self._unsaved.pop(name, None)
 
     def recall(self, name: str) -> bytes | None:
         """A value kept before."""
+        if name in self._unsaved:
+            return self._unsaved[name]
         row = self._database.execute("SELECT value FROM memory WHERE name = ?", (name,)).fetchone()
         return bytes(row[0]) if row else None
 
     def forget(self, name: str) -> None:
         """Drop a kept value; none there is no error."""
+        self._unsaved.pop(name, None)
         self._database.execute("DELETE FROM memory WHERE name = ?", (name,))
 
     def _remember(self, name: str, value: bytes) -> None:
