@@ -72,8 +72,8 @@ class Summary:
 def subscriptions(settings: EdgeSettings) -> tuple[tuple[str, int], ...]:
     """What a device listens to: its acks, and its own head or its cohort's."""
     head = (
-        cohort_head_topic(settings.group, settings.cohort)
-        if settings.cohort
+        cohort_head_topic(settings.group, settings.cohort_name)
+        if settings.cohort_name != settings.device
         else device_topic(settings.group, settings.device, Kind.HEAD)
     )
     return ((device_topic(settings.group, settings.device, Kind.ACK), 1), (head, 1))

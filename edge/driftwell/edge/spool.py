@@ -174,9 +174,10 @@ class Spool:
         return bytes(row[0]) if row else None
 
     def forget(self, name: str) -> None:
-        """Drop a kept value; none there is no error."""
+        """Drop a kept value; none there is no error, and a full disk keeps it."""
         self._unsaved.pop(name, None)
-        self._database.execute("DELETE FROM memory WHERE name = ?", (name,))
+        with contextlib.suppress(sqlite3.OperationalError):
+            self._database.execute("DELETE FROM memory WHERE name = ?", (name,))
 
     def _remember(self, name: str, value: bytes) -> None:
         self._database.execute(

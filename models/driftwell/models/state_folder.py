@@ -66,7 +66,8 @@ def transaction(database: sqlite3.Connection) -> Iterator[sqlite3.Connection]:
     database.execute("BEGIN IMMEDIATE")
     try:
         yield database
+        database.execute("COMMIT")
     except BaseException:
-        database.execute("ROLLBACK")
+        if database.in_transaction:  # on a full disk SQLite may have rolled back by itself
+            database.execute("ROLLBACK")
         raise
-    database.execute("COMMIT")
