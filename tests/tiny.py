@@ -4,7 +4,6 @@ A test names the factories as `tests.tiny:edge` and so on; a program in a proces
 needs the repository's root on its PYTHONPATH.
 """
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -171,9 +170,6 @@ def make_manifest(
 ) -> Manifest:  # fmt: skip
     """A version that moves every adaptable array of the bundle."""
     delta = encode_delta(bundle.source, moved(bundle.source, by))
-    from_bits = {n: a.copy() for n, a in bundle.source.items()}
-    for array in from_bits.values():
-        array += np.float32(np.float16(by))
     return Manifest(
         group=group,
         cohort=cohort,
@@ -202,9 +198,7 @@ def applied(bundle: Bundle, by: float = 0.125) -> dict[str, NDArray[np.float32]]
     return state
 
 
-def make_head(
-    manifest: Manifest, *, device: str = "cam-1", key: Ed25519PrivateKey = KEY
-) -> Head:
+def make_head(manifest: Manifest, *, device: str = "cam-1", key: Ed25519PrivateKey = KEY) -> Head:
     """The signed head of a manifest."""
     encoded, signature = sign_manifest(manifest, key)
     return Head(
@@ -244,9 +238,3 @@ class Ticks:
 
     def __call__(self) -> float:
         return self.now_s
-
-
-def in_parts(images: Pixels, size: int) -> Iterator[Pixels]:
-    """The images, `size` at a time."""
-    for start in range(0, len(images), size):
-        yield images[start : start + size]

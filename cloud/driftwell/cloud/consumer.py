@@ -91,12 +91,12 @@ class Consumer:
         """
         self.ledger.claim(self.edge.digest)
         for name in self.ledger.cohorts():
-            cohort = self._new_cohort(name)
+            cohort = self.cohorts[name] = self._empty_cohort(name)
             saved = self.ledger.models(name)
             if saved is not None:
                 cohort.models = decode_models(saved, self.learner.source)
             for batch in self.ledger.batches(name):
-                message = decode(batch.payload, limit_bytes=self.settings.message_limit_bytes)
+                message = decode(batch.payload, limit_bytes=len(batch.payload))
                 if isinstance(message, SampleBatch):
                     cohort.push(batch, self._admit(message))
             self._active[name] = None
@@ -115,20 +115,23 @@ class Consumer:
         self._sequence[kind] += 1
         return self._sequence[kind]
 
-    def take_samples(self, batch: SampleBatch, payload: bytes) -> Ack:
-        """Store a batch, or refuse it for good; the answer says which."""
+    def take_samples(self, batch: SampleBatch, payload: bytes) -> Ack | None:
+        """Store or refuse a batch; None if too many wait, so that the device keeps it."""
         sender = Sender(batch.device, batch.session, batch.seq)
         try:
             images = self._admit(batch)
             cohort = self.cohorts.get(batch.cohort) or self._new_cohort(batch.cohort)
         except WireError as error:
             return self.refuse_samples(sender, error.code, samples=batch.count)
+        if cohort.pending >= self.settings.pending_limit:
+            self.counters["not-stored"] += 1
+            return None
         stored = self.ledger.store(batch, cohort.name, payload)
         if stored is None:
             self.counters["duplicates"] += 1
         else:
             cohort.push(stored, images)
-            self._active[cohort.name] = None
+        self._active[cohort.name] = None
         self.settlement.wait(cohort.name, batch.device, batch.session)
         if self.is_idle(cohort):
             return self.settle(cohort, batch.device, batch.session)
@@ -140,6 +143,7 @@ class Consumer:
         log.warning("samples.refused", device=sender.device, seq=sender.seq, code=str(code))
         device, session = sender.device, sender.session
         self.ledger.refuse(device, session, sender.seq, code, samples=samples)
+        self._activate_cohorts_of(device)
         if not self.settlement.is_waiting(device, session):
             self.settlement.settle(device, session, self.ledger.stored_seq(device, session))
         return self._ack(device, session, None)
@@ -160,8 +164,7 @@ class Consumer:
             return
         if known is not None or len(self.states) < MAX_DEVICES:
             self.states[state.device] = state
-            if state.cohort in self.cohorts:
-                self._active[state.cohort] = None
+            self._activate_cohorts_of(state.device)
             log.info("device.state", device=state.device, status=state.status)
 
     def take_telemetry(self, telemetry: Telemetry) -> None:
@@ -249,6 +252,10 @@ class Consumer:
         may_end = 0 < cohort.pending < policy.batch
         return plan_step(policy, cohort.pending, has_ended=may_end and self._has_ended(cohort))
 
+    def _activate_cohorts_of(self, device: str) -> None:
+        fed = [name for name, cohort in self.cohorts.items() if device in cohort.members]
+        self._active.update(dict.fromkeys(fed))
+
     def _has_ended(self, cohort: Cohort) -> bool:
         """Whether every device that fed the cohort has stopped and all it sent is here."""
         states = [self.states.get(device) for device in cohort.members]
@@ -268,9 +275,12 @@ class Consumer:
                 f"no room for cohort {name!r}: the limit is {self.settings.cohorts}",
                 RefusalCode.WRONG_COHORT,
             )
-        cohort = Cohort(name, self.learner.source, capacity=self.settings.method.replay.capacity)
-        self.cohorts[name] = cohort
+        cohort = self.cohorts[name] = self._empty_cohort(name)
         return cohort
+
+    def _empty_cohort(self, name: str) -> Cohort:
+        capacity = self.settings.method.replay.capacity
+        return Cohort(name, self.learner.source, capacity=capacity)
 
     def _ack(self, device: str, session: str, cohort: Cohort | None) -> Ack:
         return Ack(

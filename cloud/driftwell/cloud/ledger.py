@@ -154,9 +154,14 @@ class Ledger:
                 )
 
     def discard(self, cohort: str, *, before_id: int) -> None:
-        """Delete used batches the replay buffer no longer holds."""
+        """Delete used batches the replay buffer no longer holds.
+
+        Those above a gap in their session stay until it closes: a repeat must be known.
+        """
         self._database.execute(
-            "DELETE FROM batches WHERE cohort = ? AND id < ? AND used = samples",
+            "DELETE FROM batches WHERE cohort = ? AND id < ? AND used = samples AND seq <= "
+            "coalesce((SELECT stored_seq FROM sessions WHERE sessions.device = batches.device "
+            "AND sessions.session = batches.session), seq)",
             (cohort, before_id),
         )
 
@@ -239,7 +244,8 @@ def read_books(database: sqlite3.Connection) -> dict[str, dict[str, int]]:
     books: dict[str, dict[str, int]] = {}
     for device, entry, samples in database.execute("SELECT device, entry, samples FROM books"):
         books.setdefault(device, {})[entry] = samples
-    for entries in books.values():
-        settled = sum(entries.get(fate, 0) for fate in ("trained", "expired", DIVERGED))
-        entries["pending"] = entries.get("stored", 0) - settled
+        books[device].setdefault("pending", 0)
+    waiting = "SELECT device, sum(samples - used) FROM batches GROUP BY device"
+    for device, samples in database.execute(waiting):
+        books.setdefault(device, {})["pending"] = samples
     return books

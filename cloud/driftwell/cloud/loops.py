@@ -81,7 +81,11 @@ def _samples_device(topic: str) -> str | None:
 async def learn_loop(consumer: Consumer) -> None:
     """Run steps while there are any; then tell the devices that all is settled."""
     while True:
-        work = consumer.next_work()
+        try:
+            work = consumer.next_work()
+        except sqlite3.OperationalError as error:
+            await _wait_for_disk(error)
+            continue
         if work is not None:
             step = await asyncio.to_thread(
                 consumer.learner.step, work.cohort.models, work.uploads, work.replay
@@ -89,8 +93,7 @@ async def learn_loop(consumer: Consumer) -> None:
             try:
                 version = consumer.commit(work, step)
             except sqlite3.OperationalError as error:
-                log.error("ledger.not-committed", error=str(error), retry_s=RETRY_S)
-                await asyncio.sleep(RETRY_S)
+                await _wait_for_disk(error)
                 continue
             if version is not None:
                 log.info(
@@ -105,6 +108,11 @@ async def learn_loop(consumer: Consumer) -> None:
         await _settle(consumer)
         async with consumer.changed:
             await consumer.changed.wait_for(lambda: consumer.has_work)
+
+
+async def _wait_for_disk(error: sqlite3.OperationalError) -> None:
+    log.error("ledger.not-committed", error=str(error), retry_s=RETRY_S)
+    await asyncio.sleep(RETRY_S)
 
 
 async def _settle(consumer: Consumer) -> None:

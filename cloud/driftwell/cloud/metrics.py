@@ -20,14 +20,14 @@ class ConsumerCollector(Collector):
         events = CounterMetricFamily(
             "driftwell_cloud_events", "Steps, duplicates, refusals by code", labels=["event"]
         )
-        for event, count in sorted(consumer.counters.items()):
+        for event, count in sorted(consumer.counters.copy().items()):
             events.add_metric([event], count)
         yield events
         pending = GaugeMetricFamily(
             "driftwell_cloud_pending", "Samples waiting for a step", labels=["cohort"]
         )
         version = GaugeMetricFamily("driftwell_cloud_version", "Newest version", labels=["cohort"])
-        for name, cohort in sorted(consumer.cohorts.items()):
+        for name, cohort in sorted(consumer.cohorts.copy().items()):
             pending.add_metric([name], cohort.pending)
             version.add_metric([name], cohort.version)
         yield pending

@@ -1,4 +1,4 @@
-"""Pure. Everything a cloud consumer can be told, as one frozen value."""
+"""Everything a cloud consumer can be told, as one frozen value."""
 
 import tomllib
 from importlib import resources
@@ -17,6 +17,7 @@ Positive = Annotated[float, msgspec.Meta(gt=0)]
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Weight = Annotated[float, msgspec.Meta(ge=0)]
 Size = Annotated[int, msgspec.Meta(ge=1)]
+BatchSize = Annotated[int, msgspec.Meta(ge=2)]  # one image has no variance
 
 METHODS: Final = {"cema": "cema.toml", "driftwell": "cema.toml"}
 """Method settings Driftwell brings. `driftwell` starts as what it wants to improve on."""
@@ -63,8 +64,8 @@ class ReplaySettings(_Strict, frozen=True, kw_only=True):
 class PolicySettings(_Strict, frozen=True, kw_only=True):
     """When to learn."""
 
-    batch: Size
-    minimum_batch: Size
+    batch: BatchSize
+    minimum_batch: BatchSize
 
 
 class MethodSettings(_Strict, frozen=True, kw_only=True):
@@ -112,6 +113,8 @@ class CloudSettings(_Strict, frozen=True, kw_only=True):
     """For training; None: one for each core."""
     cohorts: Size = 1000
     """Cohorts at most; samples for another are refused."""
+    pending_limit: Size = 20_000
+    """Samples of a cohort that wait at most; further ones stay in the devices' spools."""
     expiry_days: Positive = 30.0
     """How long a version may be applied."""
     message_limit_bytes: Annotated[int, msgspec.Meta(ge=4096, le=200_000_000)] = MESSAGE_LIMIT

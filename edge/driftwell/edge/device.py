@@ -190,8 +190,9 @@ class Device:
                     limit_bytes=self.settings.message_limit_bytes,
                 )
             except WireError as error:
-                log.warning("spool.damaged", error=str(error))
-                self.give_up(entry, f"dropped:{error.code}")
+                log.warning("spool.damaged", error=str(error), seq=entry.seq)
+                if not entry.is_doubtful:
+                    self.give_up(entry, f"dropped:{error.code}")
         return None
 
     def give_up(self, entry: Entry, fate: str) -> None:

@@ -36,8 +36,9 @@ async def infer_loop(device: Device, source: Source, sink: Sink, pace: Pace) -> 
         predictions = await asyncio.to_thread(device.node.infer, batch.images)
         device.record(predictions, device.clocks.monotonic_s() - began)
         with device.busy():
-            device.keep_selected(batch, predictions, position_name=name)
+            # The answers first: killed in between, they come twice and not never.
             sink.write(batch, predictions)
+            device.keep_selected(batch, predictions, position_name=name)
         await device.announce()
         await pace.after_batch(device, len(batch.index))
     device.spool.forget(name)
@@ -64,8 +65,9 @@ async def upload_loop(device: Device) -> None:
                 await _wait_for_broker(device)
             case Outcome.REFUSED:
                 log.warning("samples.refused", reason=answer.reason)
-                device.give_up(entry, f"dropped:{answer.reason}")
-                await device.announce()
+                if not entry.is_doubtful:
+                    device.give_up(entry, f"dropped:{answer.reason}")
+                    await device.announce()
 
 
 async def _wait_for_broker(device: Device) -> None:

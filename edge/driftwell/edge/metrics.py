@@ -28,7 +28,7 @@ class DeviceCollector(Collector):
         events = CounterMetricFamily(
             "driftwell_edge_events", "Verdicts, versions applied and refused", labels=["event"]
         )
-        for event, count in sorted(device.counters.items()):
+        for event, count in sorted(device.counters.copy().items()):
             events.add_metric([event], count)
         yield events
         yield GaugeMetricFamily("driftwell_edge_spooled", "Samples in the spool", value=spooled)

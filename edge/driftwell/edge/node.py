@@ -22,6 +22,7 @@ from driftwell.messages.errors import ArrayError
 from driftwell.messages.head import Manifest
 from driftwell.messages.images import Pixels
 from driftwell.models.bundle import Bundle
+from driftwell.models.network import MIN_BATCH_FOR_STATISTICS
 
 
 @dataclass(frozen=True, slots=True)
@@ -153,7 +154,7 @@ class EdgeNode:
         )
 
     def _forward(self, images: Pixels) -> NDArray[np.float32]:
-        if self._measure_next:
+        if self._measure_next and len(images) >= MIN_BATCH_FOR_STATISTICS:
             self._measure_next = False
             return self._network.logits_measuring_statistics(images)
         return self._network.logits(images)

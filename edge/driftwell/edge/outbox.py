@@ -34,6 +34,8 @@ class Entry:
     """When it was last handed to the broker; None while it waits."""
     attempts: int = 0
     """How often it was sent on this connection without an answer."""
+    is_doubtful: bool = False
+    """The cloud may have it: it was sent, and what became of it is not known."""
 
 
 class Outbox:
@@ -119,12 +121,13 @@ class Outbox:
     def not_sent(self, entry_id: int) -> None:
         """The broker did not take it, or nobody knows: it waits again."""
         if entry_id in self._entries:
-            self._entries[entry_id] = replace(self._entries[entry_id], sent_at_s=None)
+            entry = self._entries[entry_id]
+            self._entries[entry_id] = replace(entry, sent_at_s=None, is_doubtful=True)
 
     def connection_lost(self) -> None:
         """Everything in flight waits again, and is in a hurry again."""
         for entry in self._ever_sent():
-            self._entries[entry.id] = replace(entry, sent_at_s=None, attempts=0)
+            self._entries[entry.id] = replace(entry, sent_at_s=None, attempts=0, is_doubtful=True)
 
     def remove(self, entry_id: int) -> Entry | None:
         """Forget an entry that was given up for a reason the caller books."""
@@ -158,6 +161,9 @@ class Outbox:
         if not entry.session:
             entry = replace(entry, session=self._session, seq=self._next_seq)
             self._next_seq += 1
-        entry = replace(entry, sent_at_s=now_s, attempts=entry.attempts + 1)
+        is_doubtful = entry.is_doubtful or entry.attempts > 0
+        entry = replace(
+            entry, sent_at_s=now_s, attempts=entry.attempts + 1, is_doubtful=is_doubtful
+        )
         self._entries[entry.id] = entry
         return entry

@@ -23,14 +23,17 @@ def score(logits: NDArray[np.float32]) -> Scores:
     H(p) = -sum_c p_c ln p_c with p = softmax(logits) (CEMA, section 3), computed from log
     probabilities so that a probability of 0 adds 0 and not NaN.
     """
-    shifted = logits - logits.max(axis=1, keepdims=True)
+    finite = np.isfinite(logits).all(axis=1)
+    with np.errstate(over="ignore", invalid="ignore"):
+        shifted = logits - logits.max(axis=1, keepdims=True)
+    shifted = np.maximum(shifted, np.finfo(np.float32).min)  # -1e38 - 3e38 is -infinity
     exponent = np.exp(shifted)
     total = exponent.sum(axis=1, keepdims=True)
     probability = exponent / total
-    # ln p = shifted - ln total; shifted is finite, so 0 * shifted is 0.
+    # ln p = shifted - ln total; where the logits are finite shifted is too, so 0 * shifted is 0.
     entropy = np.log(total[:, 0]) - (probability * shifted).sum(axis=1)
     return Scores(
         label=logits.argmax(axis=1).astype(np.uint16),
         confidence=probability.max(axis=1).astype(np.float32),
-        entropy=np.maximum(entropy, 0).astype(np.float32),
+        entropy=np.where(finite, np.maximum(entropy, 0), np.nan).astype(np.float32),
     )

@@ -53,6 +53,10 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     filter: FilterSettings = FilterSettings()
     spool: SpoolSettings = SpoolSettings()
 
+    def __post_init__(self) -> None:
+        if self.device == "cloud":
+            raise ValueError("a device may not be called 'cloud': the broker knows the cloud by it")
+
     @property
     def cohort_name(self) -> str:
         """The cohort, or the device itself where none was given."""

@@ -70,7 +70,10 @@ class Spool:
         rows = self._database.execute(
             "SELECT id, samples, length(payload), session, seq FROM batches ORDER BY id"
         )
-        return [Entry(row[0], row[1], row[2], row[3], row[4]) for row in rows]
+        return [
+            Entry(row_id, samples, size, session, seq, is_doubtful=bool(session))
+            for row_id, samples, size, session, seq in rows
+        ]
 
     def add(
         self, payloads: Iterable[Payload], *, booked: Mapping[str, int], position: tuple[str, bytes]
@@ -155,7 +158,7 @@ class Spool:
 
         Reads memory only, so another thread may ask.
         """
-        return {**(self._booked + self._unbooked), "spooled": self._held}
+        return {**(self._booked.copy() + self._unbooked.copy()), "spooled": self._held}
 
     def remember(self, name: str, value: bytes) -> None:
         """Keep a small value across restarts; on a full disk, only until the end of this run."""

@@ -55,11 +55,9 @@ class Network:
         """The same pass, with each BatchNorm normalising by, and keeping, this batch's statistics.
 
         How the official CEMA code starts a stream: the source statistics give way to those
-        of the first test batch. Batches under 16 images keep the source statistics.
+        of the first test batch. Not for batches under MIN_BATCH_FOR_STATISTICS images.
         """
         layers = list(batch_norms(self.module))
-        if not layers or len(images) < MIN_BATCH_FOR_STATISTICS:
-            return self.logits(images)
         momenta = [layer.momentum for layer in layers]
         try:
             for layer in layers:

@@ -21,7 +21,7 @@ def own_folder(path: Path) -> Iterator[Path]:
         SettingsError: if it cannot be made, or another running program owns it.
     """
     try:
-        path.mkdir(parents=True, exist_ok=True)
+        path.mkdir(mode=0o700, parents=True, exist_ok=True)
         lock = sqlite3.connect(path / "owner.lock", timeout=0, isolation_level=None)
     except (OSError, sqlite3.Error) as error:
         raise SettingsError(f"state folder {path} cannot be used: {error}") from error

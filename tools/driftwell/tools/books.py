@@ -23,6 +23,8 @@ class Balance:
     dropped: dict[str, int]
     under_way: int
     """In the device's spool and not yet stored, or stored and waiting for a step."""
+    is_consistent: bool
+    """What the device knows to be stored is stored, and no more than it could have sent."""
 
     @property
     def difference(self) -> int:
@@ -30,24 +32,34 @@ class Balance:
         settled = self.trained + self.expired + sum(self.rejected.values())
         return self.selected - settled - sum(self.dropped.values()) - self.under_way
 
+    @property
+    def is_balanced(self) -> bool:
+        """Whether every sample has exactly one fate."""
+        return self.is_consistent and self.difference == 0
+
 
 def balance(device: str, edge: Books, cloud: Books) -> Balance:
     """Put a device's own books and the cloud's books on it together."""
+    trained, expired, pending = (cloud.get(entry, 0) for entry in ("trained", "expired", "pending"))
+    # What the cloud counted when it stored, against what it can still show for it.
     stored = cloud.get("stored", 0)
+    shown = trained + expired + cloud.get("rejected:diverged", 0) + pending
     # A batch the cloud has stored may still be in the spool, its ack under way.
     acknowledged = edge.get("acknowledged", 0)
-    not_stored = edge.get("spooled", 0) - (stored - acknowledged)
+    spooled = edge.get("spooled", 0)
+    not_stored = spooled - (stored - acknowledged)
     return Balance(
         device=device,
         selected=edge.get("selected", 0),
-        trained=cloud.get("trained", 0),
-        expired=cloud.get("expired", 0),
+        trained=trained,
+        expired=expired,
         # Refused batches are counted by the edge, which learns of each exactly once; what
         # the cloud stored and then could not use is known only there.
         rejected=_with_prefix(edge, "rejected:")
         | _with_prefix(cloud, "rejected:diverged", "diverged"),
         dropped=_with_prefix(edge, "dropped:"),
-        under_way=cloud.get("pending", 0) + not_stored,
+        under_way=pending + not_stored,
+        is_consistent=shown == stored and 0 <= stored - acknowledged <= spooled,
     )
 
 

@@ -3,19 +3,18 @@
 Everything below this module takes them as arguments.
 """
 
-import asyncio
 import random
 import secrets
-import signal
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
+from typing import Final
 
 from prometheus_client import CollectorRegistry, start_http_server
 from prometheus_client.registry import Collector
 
-from driftwell.broker import Connection, Will, parse_broker_url
+from driftwell.broker import BrokerSettings, Connection, Will, parse_broker_url
 from driftwell.broker.backoff import Backoff
 from driftwell.broker.mqtt import MqttConnection
 from driftwell.cloud.consumer import Consumer
@@ -28,8 +27,10 @@ from driftwell.edge.metrics import DeviceCollector
 from driftwell.edge.settings import EdgeSettings
 from driftwell.messages.errors import SettingsError
 from driftwell.messages.topics import Kind, device_topic
+from driftwell.tools.signals import stop_on_signal
 
-CLOCKS = Clocks(wall_ns=time.time_ns, monotonic_s=time.monotonic)
+PACKET_OVERHEAD: Final = 1024  # bytes a packet may have beside its message
+CLOCKS: Final = Clocks(wall_ns=time.time_ns, monotonic_s=time.monotonic)
 
 
 def new_session() -> str:
@@ -44,12 +45,12 @@ def state_home(name: str) -> Path:
 
 def edge_client_id(group: str, device: str) -> str:
     """The MQTT client id of a device: stable, so that a second one takes the place over."""
-    return f"driftwell-{group}-{device}"
+    return f"driftwell/{group}/{device}"
 
 
 def cloud_client_id(group: str) -> str:
     """The MQTT client id of a group's cloud; the `_` keeps it apart from every device's."""
-    return f"driftwell-{group}-_cloud"
+    return f"driftwell/{group}/_cloud"
 
 
 def connect_edge(settings: EdgeSettings) -> Callable[..., Connection]:
@@ -57,7 +58,7 @@ def connect_edge(settings: EdgeSettings) -> Callable[..., Connection]:
 
     Nothing is lost by that: heads are retained, and what was not acknowledged is in the spool.
     """
-    broker = parse_broker_url(settings.broker)
+    broker = _broker_settings(settings)
 
     def connect(subscriptions: tuple[tuple[str, int], ...], will: Will) -> Connection:
         return MqttConnection(
@@ -77,7 +78,7 @@ def connect_edge(settings: EdgeSettings) -> Callable[..., Connection]:
 
 def connect_cloud(settings: CloudSettings) -> Callable[..., Connection]:
     """A maker of the cloud's MQTT connection; the broker keeps its session while it is away."""
-    broker = parse_broker_url(settings.broker)
+    broker = _broker_settings(settings)
 
     def connect(subscriptions: tuple[tuple[str, int], ...]) -> Connection:
         return MqttConnection(
@@ -93,6 +94,12 @@ def connect_cloud(settings: CloudSettings) -> Callable[..., Connection]:
         )
 
     return connect
+
+
+def _broker_settings(settings: EdgeSettings | CloudSettings) -> BrokerSettings:
+    broker = parse_broker_url(settings.broker)
+    packet_bytes = settings.message_limit_bytes + PACKET_OVERHEAD
+    return replace(broker, packet_limit_bytes=max(packet_bytes, broker.packet_limit_bytes))
 
 
 async def edge_program(settings: EdgeSettings) -> Summary:
@@ -127,25 +134,6 @@ async def cloud_program(settings: CloudSettings) -> dict[str, dict[str, int]]:
             stopping=stopping,
             started=started,
         )
-
-
-@contextmanager
-def stop_on_signal() -> Iterator[asyncio.Event]:
-    """An event that SIGINT and SIGTERM set; a second signal ends the program the hard way."""
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-
-    def stop(number: signal.Signals) -> None:
-        stopping.set()
-        loop.remove_signal_handler(number)
-
-    for number in (signal.SIGINT, signal.SIGTERM):
-        loop.add_signal_handler(number, stop, number)
-    try:
-        yield stopping
-    finally:
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.remove_signal_handler(number)
 
 
 def serve_metrics(port: int | None, collector: Collector) -> None:

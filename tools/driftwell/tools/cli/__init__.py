@@ -57,6 +57,10 @@ def main() -> None:
         _fail(_first(ours))
     except DriftwellError as error:
         _fail(error)
+    except ModuleNotFoundError as error:
+        if error.name != "torch":
+            raise
+        _fail('this command runs a model and needs PyTorch: pip install "driftwell[torch]"')
 
 
 def _first(group: BaseExceptionGroup[DriftwellError]) -> BaseException:
@@ -64,6 +68,6 @@ def _first(group: BaseExceptionGroup[DriftwellError]) -> BaseException:
     return _first(first) if isinstance(first, BaseExceptionGroup) else first
 
 
-def _fail(error: BaseException) -> None:
+def _fail(error: BaseException | str) -> None:
     Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {error}", soft_wrap=True)
     sys.exit(USAGE_ERROR)

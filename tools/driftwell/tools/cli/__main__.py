@@ -1,5 +1,6 @@
-"""`python -m driftwell.tools.cli`: the `driftwell` command."""
+"""`python -m driftwell.tools.cli`: the command without the script, in the same interpreter."""
 
 from driftwell.tools.cli import main
 
-main()
+if __name__ == "__main__":
+    main()

@@ -37,7 +37,7 @@ def print_books(
             f"{entry.expired} + dropped {sum(entry.dropped.values())}"
             f"{f' ({dropped})' if dropped else ''} + under way {entry.under_way}"
         )
-        balanced = balanced and entry.difference == 0
+        balanced = balanced and entry.is_balanced
     typer.echo("the books balance" if balanced else "THE BOOKS DO NOT BALANCE")
     if not balanced:
         raise typer.Exit(UNBALANCED)

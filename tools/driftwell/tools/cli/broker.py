@@ -22,7 +22,7 @@ def run(
 
 async def _serve(host: str, port: int) -> None:
     from driftwell.broker.embedded import EmbeddedBroker
-    from driftwell.tools.programs import stop_on_signal
+    from driftwell.tools.signals import stop_on_signal
 
     with stop_on_signal() as stopping:
         async with EmbeddedBroker(host=host, port=port) as broker:

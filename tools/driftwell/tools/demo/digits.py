@@ -5,8 +5,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+from sklearn.datasets import load_digits
 
-from driftwell.messages.errors import SettingsError
 from driftwell.messages.images import Pixels
 from driftwell.tools.demo.weather import Weather
 
@@ -38,17 +38,7 @@ class Split:
 
 
 def split_digits(seed: int) -> Split:
-    """Read the digits (they come with scikit-learn: nothing is downloaded) and split them.
-
-    Raises:
-        SettingsError: if scikit-learn is not installed.
-    """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError:
-        raise SettingsError(
-            'the demo needs scikit-learn: pip install "driftwell[demo]"'
-        ) from None
+    """Read the digits (they come with scikit-learn: nothing is downloaded) and split them."""
     content = load_digits()
     images = enlarge(content.images)
     labels = content.target.astype(np.int64)
@@ -76,7 +66,7 @@ def shifted(images: Pixels, offsets: NDArray[np.int64]) -> Pixels:
     padded = np.pad(images, ((0, 0), (margin, margin), (margin, margin), (0, 0)))
     rows = (np.arange(height) + margin - offsets[:, :1])[:, :, None]
     columns = (np.arange(width) + margin - offsets[:, 1:])[:, None, :]
-    return padded[np.arange(len(images))[:, None, None], rows, columns]
+    return np.asarray(padded[np.arange(len(images))[:, None, None], rows, columns])
 
 
 def resample(samples: Samples, count: int, source: np.random.Generator) -> Samples:
@@ -86,7 +76,9 @@ def resample(samples: Samples, count: int, source: np.random.Generator) -> Sampl
     return Samples(shifted(samples.images[drawn], offsets), samples.labels[drawn])
 
 
-def make_stream(held_out: Samples, weather: Weather, count: int, source: np.random.Generator) -> Samples:
+def make_stream(
+    held_out: Samples, weather: Weather, count: int, source: np.random.Generator
+) -> Samples:
     """A camera's day: the first half in the clear, the second in its weather."""
     day = resample(held_out, count, source)
     images = day.images.copy()

@@ -29,11 +29,11 @@ class Weather:
         return np.clip(np.rint(seen), 0, WHITE).astype(np.uint8)
 
 
-FOG_CONTRAST: Final = 0.25
-FOG_LIGHT: Final = 140.0
-RAIN_SIGMA: Final = 70.0
-DIRT_SIGMA: Final = 1.8
-DIRT_LIGHT: Final = 0.7
+FOG_CONTRAST: Final = 0.5
+FOG_LIGHT: Final = 45.0
+RAIN_SIGMA: Final = 40.0
+DIRT_SIGMA: Final = 1.2
+DIRT_LIGHT: Final = 0.8
 
 
 def fog(images: Floats, _source: np.random.Generator) -> Floats:
