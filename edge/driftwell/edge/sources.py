@@ -5,7 +5,9 @@ goes on exactly there. What cannot be read is counted and left out, never fatal.
 """
 
 import asyncio
+import os
 import zipfile
+import zlib
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +24,10 @@ IMAGE_ENDINGS: Final = frozenset(
     {".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 )
 POLL_S: Final = 0.5
+# What numpy lets through of a file that is no .npz, or a damaged one; TypeError: a bare .npy.
+_UNREADABLE: Final = (
+    KeyError, ValueError, TypeError, OSError, EOFError, zipfile.BadZipFile, zlib.error,
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +84,7 @@ def read_stream(
         with np.load(path, allow_pickle=False) as content:
             images = content["x"]
             labels = content.get("y")
-    except (KeyError, ValueError, OSError, EOFError, zipfile.BadZipFile) as error:
+    except _UNREADABLE as error:
         raise SourceError(f"{path} is not an .npz stream with an array 'x': {error}") from error
     if images.dtype != np.uint8 or images.shape[1:] != shape or len(images) == 0:
         raise SourceError(
@@ -147,7 +153,7 @@ class FolderSource:
                 if images:
                     index = np.arange(number, number + len(images), dtype=np.uint64)
                     number += len(images)
-                    place = f"{number} {after[0]} {after[1]}".encode()
+                    place = f"{number} {after[0]} ".encode() + os.fsencode(after[1])
                     yield SourceBatch(np.stack(images), index, place, unreadable)
                     unreadable = 0
             await asyncio.sleep(POLL_S)
@@ -193,5 +199,5 @@ def read_image(path: Path, shape: tuple[int, int, int]) -> Pixels:
 def _parse_position(position: bytes | None) -> tuple[int, tuple[int, str]]:
     if position is None:
         return 0, (0, "")
-    number, time_ns, name = position.decode().split(" ", 2)
-    return int(number), (int(time_ns), name)
+    number, time_ns, name = position.split(b" ", 2)
+    return int(number), (int(time_ns), os.fsdecode(name))

@@ -130,3 +130,12 @@ def test_a_version_before_the_first_batch_brings_better_statistics(bundle: Bundl
     network = bundle.network()
     network.install(tiny.applied(bundle))
     assert np.array_equal(node.infer(IMAGES).logits, network.logits(IMAGES))
+
+
+def test_small_batches_keep_the_sources_statistics(bundle: Bundle) -> None:
+    """Under 16 images nothing is measured."""
+    node = make_node(bundle, measure=True)
+
+    few = node.infer(IMAGES[:15])
+
+    assert np.array_equal(few.logits, bundle.network().logits(IMAGES[:15]))

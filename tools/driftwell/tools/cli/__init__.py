@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from driftwell.messages.errors import DriftwellError
 from driftwell.tools.cli import bench, broker, bundle, cloud, edge
@@ -69,5 +70,7 @@ def _first(group: BaseExceptionGroup[DriftwellError]) -> BaseException:
 
 
 def _fail(error: BaseException | str) -> None:
-    Console(stderr=True, highlight=False).print(f"[bold red]error:[/] {error}", soft_wrap=True)
+    Console(stderr=True, highlight=False).print(
+        f"[bold red]error:[/] {escape(str(error))}", soft_wrap=True
+    )
     sys.exit(USAGE_ERROR)

@@ -7,7 +7,6 @@ from typing import Annotated, Final
 
 import typer
 from rich.console import Console
-from rich.markup import escape
 
 from driftwell.messages.errors import SettingsError
 from driftwell.tools.cli.logs import configure_logs
@@ -67,5 +66,5 @@ def require_extras() -> None:
     """
     missing = [name for name in NEEDED if importlib.util.find_spec(name) is None]
     if missing:
-        command = escape('pip install "driftwell[demo]"')  # errors are printed as rich markup
+        command = 'pip install "driftwell[demo]"'
         raise SettingsError(f"the demo also needs {', '.join(missing)}: {command}")

@@ -9,8 +9,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from rich.markup import escape
-
 from driftwell.messages.errors import DriftwellError
 from driftwell.tools.demo.scene import Camera
 from driftwell.tools.demo.training import Bundles
@@ -132,7 +130,7 @@ class Fleet:
             if code is not None and (code != 0 or name not in may_end):
                 log = self._log(name)
                 tail = log.read_text(encoding="utf-8", errors="replace")[-LOG_TAIL:].strip()
-                said = escape(f"{name} ended with code {code}; {log} ends with:\n{tail}")
+                said = f"{name} ended with code {code}; {log} ends with:\n{tail}"
                 raise ProgramError(said)  # errors are printed as rich markup
         return all(self._programs[name].returncode is not None for name in may_end)
 

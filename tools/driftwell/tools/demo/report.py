@@ -61,6 +61,8 @@ $settings
 <code>driftwell edge run</code>. Make a bundle of your own model, then run the same two
 commands:</p>
 <pre>$commands</pre>
+<p>After <code>driftwell demo --keep</code> the state folders are still there, and <code>driftwell
+books</code> says what became of every uploaded image.</p>
 </body>
 </html>
 """)
