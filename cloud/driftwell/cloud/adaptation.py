@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from driftwell.cloud.renormalisation import renormalise
+from driftwell.messages.errors import BundleError
 from driftwell.models.bundle import Bundle
 from driftwell.models.network import Preparation
 from driftwell.models.normalisation import adaptable_tensors, is_affine
@@ -40,6 +41,10 @@ class AdaptableNetwork:
         self._module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.prepare = Preparation(bundle.manifest.preprocessing)
         self._collect(module)
+        if not self._learned:
+            raise BundleError(
+                f"{bundle.path}: no normalisation layer has a weight or bias to learn"
+            )
         self._optimizer = torch.optim.SGD(self._learned.values(), learning_rate, momentum)
         self.source = AdaptedState({n: a.copy() for n, a in bundle.source.items()}, {})
 

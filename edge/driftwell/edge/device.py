@@ -109,7 +109,7 @@ class Device:
         """Whether the cloud is done with all that was sent, and its answer was taken."""
         return (
             len(self.outbox) == 0
-            and self.settled_seq >= self.outbox.last_seq
+            and self.settled_seq >= self.outbox.expected_seq
             and self.decided_version >= self.cloud_version
         )
 

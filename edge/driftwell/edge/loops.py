@@ -9,11 +9,12 @@ import psutil
 
 from driftwell.broker import Delivery, Outcome
 from driftwell.edge.device import Device, log
+from driftwell.edge.node import Predictions
 from driftwell.edge.pace import Pace
 from driftwell.edge.predictions import Sink
 from driftwell.edge.reports import encode_telemetry, state_message
 from driftwell.edge.resources import read_resources
-from driftwell.edge.sources import Source
+from driftwell.edge.sources import Source, SourceBatch
 from driftwell.messages.ack import Ack
 from driftwell.messages.codec import decode_on_topic, encode
 from driftwell.messages.errors import TooLargeError, WireError
@@ -37,12 +38,22 @@ async def infer_loop(device: Device, source: Source, sink: Sink, pace: Pace) -> 
         device.record(predictions, device.clocks.monotonic_s() - began)
         with device.busy():
             # The answers first: killed in between, they come twice and not never.
-            sink.write(batch, predictions)
+            _write_answers(device, sink, batch, predictions)
             device.keep_selected(batch, predictions, position_name=name)
         await device.announce()
         await pace.after_batch(device, len(batch.index))
     device.spool.forget(name)
     return True
+
+
+def _write_answers(
+    device: Device, sink: Sink, batch: SourceBatch, predictions: Predictions
+) -> None:
+    try:
+        sink.write(batch, predictions)
+    except OSError as error:  # a full disk, a reader that went away: the device goes on
+        device.counters["answers_not_written"] += len(batch.index)
+        log.warning("answers.not-written", error=str(error))
 
 
 async def upload_loop(device: Device) -> None:

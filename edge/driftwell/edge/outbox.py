@@ -54,6 +54,7 @@ class Outbox:
         self._size_bytes = sum(entry.size_bytes for entry in self._entries.values())
         self._session = session
         self._next_seq = 1
+        self._settled_seq = 0
         self._window = window
         self._resend_s = resend_s
         self._limit_bytes = limit_bytes
@@ -70,6 +71,15 @@ class Outbox:
     def last_seq(self) -> int:
         """The highest seq given out in this session; 0 before the first."""
         return self._next_seq - 1
+
+    @property
+    def expected_seq(self) -> int:
+        """The highest seq of this session the cloud has settled or is still to be offered.
+
+        Below `last_seq` if the last batches were given up.
+        """
+        held = [entry.seq for entry in self._ever_sent() if entry.session == self._session]
+        return max(held, default=self._settled_seq)
 
     def oldest_seq(self, session: str) -> int:
         """The lowest seq of `session` still held; all below are settled."""
@@ -144,6 +154,8 @@ class Outbox:
         ]
         for entry in settled:
             self.remove(entry.id)
+            if entry.session == self._session:
+                self._settled_seq = max(self._settled_seq, entry.seq)
         return settled
 
     def _due_s(self, entry: Entry) -> float:

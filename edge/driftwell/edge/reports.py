@@ -28,7 +28,7 @@ def state_message(device: Device, status: Literal["ready", "stopped"]) -> State:
         cohort=device.settings.cohort_name,
         version=incumbent.version,
         result=incumbent.result,
-        last_seq=device.outbox.last_seq,
+        last_seq=device.outbox.expected_seq,
         capabilities=CAPABILITIES,
         limits=Limits(
             message_bytes=device.settings.message_limit_bytes,

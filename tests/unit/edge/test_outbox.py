@@ -125,3 +125,20 @@ def test_what_the_broker_did_not_take_goes_at_once() -> None:
     again = outbox.dispatch(0.0)
     assert again is not None
     assert again.seq == 1
+
+
+def test_a_batch_given_up_is_not_expected() -> None:
+    """Nobody waits for the cloud to settle what it will never be offered."""
+    outbox = Outbox([], session="a" * 16, window=4, resend_s=1.0, limit_bytes=1000)
+    outbox.put(Entry(1, samples=1, size_bytes=10))
+    outbox.put(Entry(2, samples=1, size_bytes=10))
+    assert outbox.dispatch(0.0) is not None
+    last = outbox.dispatch(0.0)
+    assert last is not None
+    assert outbox.expected_seq == 2
+
+    outbox.remove(last.id)
+    outbox.acknowledged("a" * 16, 1)
+
+    assert outbox.last_seq == 2
+    assert outbox.expected_seq == 1
