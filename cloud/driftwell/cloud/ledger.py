@@ -29,7 +29,7 @@ class Ledger:
     """Inbox, books, cohort models and versions in one file. One thread owns it."""
 
     def __init__(self, folder: Path) -> None:
-        self._database = open_database(folder / DATABASE, SCHEMA)
+        self._database = open_database(folder / DATABASE, SCHEMA, survives_power_failure=True)
 
     def close(self) -> None:
         """Close the file; everything committed is safe already."""

@@ -32,7 +32,7 @@ class State(Envelope, frozen=True, kw_only=True, tag="state"):
     result: Digest
     """The digest of the adaptable state it runs."""
     last_seq: Count = 0
-    """With `stopped`: the seq of the session's last sample batch."""
+    """With `stopped`: the highest seq of the session the cloud has, or will still be offered."""
     capabilities: Annotated[
         tuple[Annotated[str, msgspec.Meta(max_length=48)], ...],
         msgspec.Meta(max_length=MAX_CAPABILITIES),

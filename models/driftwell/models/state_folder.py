@@ -38,12 +38,15 @@ def own_folder(path: Path) -> Iterator[Path]:
         lock.close()
 
 
-def open_database(path: Path, schema: str) -> sqlite3.Connection:
+def open_database(
+    path: Path, schema: str, *, survives_power_failure: bool = False
+) -> sqlite3.Connection:
     """Open a database whose every commit survives the death of this process.
 
     Args:
         path: The file, made if it is not there.
         schema: SQL that makes the tables if they are not there.
+        survives_power_failure: Wait for the disk at every commit.
 
     Raises:
         SettingsError: if the file is damaged or not a database.
@@ -51,7 +54,7 @@ def open_database(path: Path, schema: str) -> sqlite3.Connection:
     try:
         database = sqlite3.connect(path, timeout=5, isolation_level=None)
         database.execute("PRAGMA journal_mode=WAL")
-        database.execute("PRAGMA synchronous=NORMAL")
+        database.execute(f"PRAGMA synchronous={'FULL' if survives_power_failure else 'NORMAL'}")
         database.executescript(schema)
     except sqlite3.Error as error:
         raise SettingsError(
