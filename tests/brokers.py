@@ -6,6 +6,7 @@ TCP proxy, so that its connection can be cut, or go silent, without touching the
 
 import asyncio
 import time
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator, Callable
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import replace
@@ -85,7 +86,7 @@ class Party:
         await asyncio.wait({self.running}, timeout=LIMIT_S)
 
 
-class Rig:
+class Rig(ABC):
     """One broker, and a factory of parties."""
 
     is_mqtt_5 = False
@@ -127,20 +128,21 @@ class Rig:
         for party in self._parties:
             await party.leave()
 
+    @abstractmethod
     async def stop(self) -> None:
         """Stop the broker."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def start(self) -> None:
         """Start the broker again, where it was."""
-        raise NotImplementedError
 
+    @abstractmethod
     def hold_acks(self, party: Party) -> None:
         """Let the broker take what a party publishes, and not answer."""
-        raise NotImplementedError
 
+    @abstractmethod
     async def _party(self, **wishes: Any) -> Party:
-        raise NotImplementedError
+        """Make a party that is not yet at home."""
 
 
 class MemoryRig(Rig):

@@ -6,12 +6,12 @@ from typing import Final
 
 from driftwell.broker import Delivery, Outcome
 from driftwell.cloud.consumer import Consumer, log
-from driftwell.cloud.publisher import make_head
 from driftwell.cloud.tables import StoredVersion
 from driftwell.messages.ack import Ack
 from driftwell.messages.codec import decode_on_topic, encode
 from driftwell.messages.errors import MalformedError, RefusalCode, TooLargeError, WireError
 from driftwell.messages.event import Event
+from driftwell.messages.head import Head
 from driftwell.messages.names import EVERYONE
 from driftwell.messages.samples import SampleBatch
 from driftwell.messages.state import State
@@ -142,7 +142,7 @@ async def publish_version(consumer: Consumer, version: StoredVersion) -> None:
         shared = cohort_head_topic(consumer.settings.group, version.cohort)
         targets.append((shared, EVERYONE))
     for topic, device in targets:
-        head = make_head(
+        head = Head(
             device=device,
             session=consumer.session,
             seq=consumer.next_seq("head"),

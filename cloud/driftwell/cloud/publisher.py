@@ -1,11 +1,11 @@
-"""Pure. From a cohort's new state to a version's manifest, and from a version to its head."""
+"""Pure. From a cohort's new state to the manifest of its next version."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from driftwell.messages.delta import AdaptableState, apply_delta, encode_delta
 from driftwell.messages.digest import digest_arrays
-from driftwell.messages.head import MAX_BATCHES, Head, Manifest, Provenance
+from driftwell.messages.head import MAX_BATCHES, Manifest, Provenance
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,28 +64,4 @@ def make_manifest(
             batches=tuple(batches[-MAX_BATCHES:]),
         ),
         delta=delta,
-    )
-
-
-def make_head(
-    *,
-    device: str,
-    session: str,
-    seq: int,
-    clock_ns: int,
-    model: str,
-    manifest: bytes,
-    signature: bytes,
-    key: bytes,
-) -> Head:
-    """Wrap a signed manifest for the topic of `device` (`_` for a cohort's)."""
-    return Head(
-        device=device,
-        session=session,
-        seq=seq,
-        clock_ns=clock_ns,
-        model=model,
-        manifest=manifest,
-        signature=signature,
-        key=key,
     )

@@ -7,12 +7,12 @@ import pytest
 from numpy.typing import NDArray
 from tests import tiny
 
-from driftwell.cloud.publisher import Lineage, make_head, make_manifest
+from driftwell.cloud.publisher import Lineage, make_manifest
 from driftwell.cloud.signing_key import FILE, public_key, signing_key
 from driftwell.messages.delta import apply_delta
 from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import ArrayError, SettingsError
-from driftwell.messages.head import MAX_BATCHES, Manifest
+from driftwell.messages.head import MAX_BATCHES, Head, Manifest
 from driftwell.messages.signing import sign_manifest, verify_head
 from driftwell.models.bundle import Bundle
 
@@ -66,7 +66,7 @@ def test_a_head_carries_the_signed_bytes(edge: Bundle, tmp_path: Path) -> None:
     manifest = made(edge, tiny.moved(edge.source))
     assert manifest is not None
     encoded, signature = sign_manifest(manifest, key)
-    head = make_head(
+    head = Head(
         device="_", session="c" * 16, seq=1, clock_ns=1, model=edge.digest, manifest=encoded,
         signature=signature, key=public_key(key),
     )  # fmt: skip

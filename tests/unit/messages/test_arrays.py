@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.array_strategies import array_sets, arrays
 from tests.golden.fixed_messages import UPDATE
-from tests.strategies import array_sets, arrays
 from tests.unit.messages.tampering import payload_with
 
 from driftwell.messages import NamedArray, decode

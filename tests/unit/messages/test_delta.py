@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.strategies import adaptations
+from tests.array_strategies import adaptations
 
 from driftwell.messages import Delta, apply_delta, digest_arrays, encode_delta
 from driftwell.messages.delta import FLOAT16_MAX, MAX_ENTRIES

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
-from tests.strategies import array_sets, arrays
+from tests.array_strategies import array_sets, arrays
 
 from driftwell.messages import digest_arrays, digest_bytes
 from driftwell.messages.errors import ArrayError

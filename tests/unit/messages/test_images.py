@@ -9,8 +9,8 @@ import zstandard
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.array_strategies import images
 from tests.golden.fixed_messages import PIXELS, SAMPLES
-from tests.strategies import images
 from tests.unit.messages.tampering import payload_with
 
 from driftwell.messages import PackedImages, decode, pack_images, unpack_images

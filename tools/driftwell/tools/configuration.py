@@ -113,4 +113,4 @@ def _struct_in(annotation: object) -> type[msgspec.Struct] | None:
 def _as_path(kind: type, value: object) -> object:
     if kind is Path and isinstance(value, str | Path):
         return Path(value).expanduser()
-    raise NotImplementedError(f"no conversion to {kind}")
+    raise NotImplementedError(f"no conversion to {kind}")  # what msgspec asks of a hook
