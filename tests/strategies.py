@@ -36,11 +36,13 @@ from driftwell.messages import (
     Resources,
     SampleBatch,
     State,
+    StreamBatch,
     Telemetry,
 )
 from driftwell.messages.envelope import MAX_COUNT
 from driftwell.messages.samples import pack_columns
 from driftwell.messages.signing import sign_manifest
+from driftwell.messages.stream import pack_stream_columns
 
 HEX: Final = "0123456789abcdef"
 
@@ -149,6 +151,23 @@ def sample_batches(draw: DrawFn) -> SampleBatch:
     return SampleBatch(**fields, images=packed, columns=columns)
 
 
+@st.composite
+def stream_batches(draw: DrawFn) -> StreamBatch:
+    """Stream batches whose columns fit their images, with labels or without."""
+    packed = draw(packed_images())
+    count = packed.shape[0]
+    columns = pack_stream_columns(
+        draw(npst.arrays(np.uint64, count)),
+        draw(npst.arrays(np.uint16, count)),
+        draw(float32_arrays((count,), st.floats(0, 10, width=32))),
+        draw(npst.arrays(np.uint8, count)),
+        draw(st.none() | npst.arrays(np.uint16, count)),
+    )
+    own = {"version": counts, "cohort": names}
+    fields = draw(st.fixed_dictionaries(envelope_fields() | own))
+    return StreamBatch(**fields, images=packed, columns=columns)
+
+
 def device_states() -> SearchStrategy[State]:
     """Births, orderly ends and wills."""
     limits = st.builds(Limits, message_bytes=counts, memory_bytes=counts, cpu_count=counts)
@@ -225,6 +244,7 @@ MESSAGES: Final[dict[Kind, Callable[[], SearchStrategy[Any]]]] = {
     Kind.HEAD: heads,
     Kind.SAMPLES: sample_batches,
     Kind.STATE: device_states,
+    Kind.STREAM: stream_batches,
     Kind.TELEMETRY: telemetries,
     Kind.UPDATE: module_updates,
 }

@@ -26,12 +26,14 @@ from driftwell.messages import (
     Resources,
     SampleBatch,
     State,
+    StreamBatch,
     Telemetry,
     digest_bytes,
 )
 from driftwell.messages.arrays import pack_arrays
 from driftwell.messages.samples import pack_columns
 from driftwell.messages.signing import sign_manifest
+from driftwell.messages.stream import pack_stream_columns
 
 MODEL: Final = digest_bytes(b"model")
 SOURCE: Final = digest_bytes(b"source")
@@ -167,6 +169,23 @@ STATE_LOST: Final = State(
     version=0,
     result=SOURCE,
 )
+STREAM: Final = StreamBatch(
+    device="cam-7",
+    session=SESSION,
+    seq=4,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    cohort="cam-7",
+    version=12,
+    images=PackedImages(encoding="raw", shape=(2, 8, 8, 3), data=PIXELS.tobytes()),
+    columns=pack_stream_columns(
+        np.array([100, 101], dtype=np.uint64),
+        np.array([3, 999], dtype=np.uint16),
+        np.array([0.25, 1.5], dtype=np.float32),
+        np.array([0, 2], dtype=np.uint8),
+        np.array([3, 7], dtype=np.uint16),
+    ),
+)
 TELEMETRY: Final = Telemetry(
     device="cam-7",
     session=SESSION,
@@ -222,6 +241,7 @@ FIXED: Final[dict[str, Message]] = {
     "samples-compressed": SAMPLES_COMPRESSED,
     "state": STATE,
     "state-lost": STATE_LOST,
+    "stream": STREAM,
     "telemetry": TELEMETRY,
     "update": UPDATE,
 }

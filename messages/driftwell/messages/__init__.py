@@ -12,6 +12,7 @@ from driftwell.messages.head import Head, Manifest, Provenance
 from driftwell.messages.images import PackedImages, pack_images, unpack_images
 from driftwell.messages.samples import SampleBatch
 from driftwell.messages.state import Limits, State
+from driftwell.messages.stream import StreamBatch
 from driftwell.messages.telemetry import Inference, Link, Resources, Telemetry
 from driftwell.messages.topics import ROUTES, Kind
 from driftwell.messages.update import ModuleUpdate
@@ -42,6 +43,7 @@ __all__ = [
     "Resources",
     "SampleBatch",
     "State",
+    "StreamBatch",
     "Telemetry",
     "WireError",
     "apply_delta",

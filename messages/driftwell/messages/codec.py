@@ -21,13 +21,14 @@ from driftwell.messages.event import Event
 from driftwell.messages.head import Head
 from driftwell.messages.samples import SampleBatch
 from driftwell.messages.state import State
+from driftwell.messages.stream import StreamBatch
 from driftwell.messages.telemetry import Telemetry
 from driftwell.messages.topics import Address, Kind, parse_topic
 from driftwell.messages.update import ModuleUpdate
 
 MESSAGE_LIMIT: Final = 100_000  # bytes; AWS IoT Core takes 128 kB
 
-Message = Ack | Event | Head | ModuleUpdate | SampleBatch | State | Telemetry
+Message = Ack | Event | Head | ModuleUpdate | SampleBatch | State | StreamBatch | Telemetry
 
 TYPE_OF_KIND: Final[dict[Kind, type[Envelope]]] = {
     Kind.ACK: Ack,
@@ -35,6 +36,7 @@ TYPE_OF_KIND: Final[dict[Kind, type[Envelope]]] = {
     Kind.HEAD: Head,
     Kind.SAMPLES: SampleBatch,
     Kind.STATE: State,
+    Kind.STREAM: StreamBatch,
     Kind.TELEMETRY: Telemetry,
     Kind.UPDATE: ModuleUpdate,
 }

@@ -9,11 +9,12 @@ DriftwellError
 │   ├── ArrayError            wrong dtype, shape or length, or not finite
 │   └── DeltaError            a version this device must not apply
 ├── BrokerError           the network: nobody listens, access denied, port in use
+├── RecordingError        a recording cannot be written, read, or is not one of ours
 ├── BundleError           a model bundle is incomplete, altered or fails its self-test
 ├── SourceError           a stream of samples cannot be read
 └── SettingsError         the operator's configuration or arguments
 
-The last four are for the operator: their text says what was wrong and what to do.
+The last five are for the operator: their text says what was wrong and what to do.
 """
 
 from enum import StrEnum
@@ -109,6 +110,10 @@ class BrokerError(DriftwellError):
 
 class BundleError(DriftwellError):
     """A model bundle is incomplete, altered, of another schema, or fails its self-test."""
+
+
+class RecordingError(DriftwellError):
+    """A recording cannot be written, is damaged, cut short, foreign, or of another schema."""
 
 
 class SourceError(DriftwellError):

@@ -28,6 +28,7 @@ class Kind(StrEnum):
     ACK = "ack"
     HEAD = "head"
     ECHO = "echo"
+    STREAM = "stream"
 
 
 class Direction(StrEnum):
@@ -36,6 +37,7 @@ class Direction(StrEnum):
     UP = "edge to cloud"
     DOWN = "cloud to edge"
     SELF = "a program to itself"
+    KEPT = "into recordings only"
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +62,7 @@ ROUTES: Final = MappingProxyType(
         Kind.ACK: Route(Direction.DOWN, qos=1, retain=False),
         Kind.HEAD: Route(Direction.DOWN, qos=1, retain=True),
         Kind.ECHO: Route(Direction.SELF, qos=0, retain=False),
+        Kind.STREAM: Route(Direction.KEPT, qos=0, retain=False),
     }
 )
 

@@ -28,6 +28,7 @@ from driftwell.messages import (
     topics,
 )
 from driftwell.messages.samples import COLUMNS
+from driftwell.messages.stream import LABEL, STREAM_COLUMNS
 
 SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "### `ack`": messages.Ack,
@@ -37,6 +38,7 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "### `samples`": messages.SampleBatch,
     "### `state`": messages.State,
     "#### `limits`": messages.Limits,
+    "### `stream`": messages.StreamBatch,
     "### `telemetry`": messages.Telemetry,
     "#### `resources`": messages.Resources,
     "#### `inference`": messages.Inference,
@@ -133,6 +135,17 @@ def test_the_columns_are_specified() -> None:
     rows = [line.split("`") for line in section("### `samples`") if "| `" in line]
 
     assert {row[1]: row[3] for row in rows if len(row) > 3 and row[3][0] == "<"} == COLUMNS
+
+
+def test_the_columns_of_a_stream_are_specified() -> None:
+    """The columns of a stream batch are the page's, with their dtypes."""
+    lines = section("### `stream`")
+    rows = [line.replace("\\", "").split("`") for line in lines if line.startswith("| `")]
+
+    named = {row[1]: row[3] for row in rows if len(row) > 3 and row[3][0] in "<|"}
+
+    assert named == STREAM_COLUMNS
+    assert any(f"`{LABEL}`, `<u2`" in line for line in lines)
 
 
 def test_the_example_of_a_digest_is_right() -> None:
