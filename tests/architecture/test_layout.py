@@ -8,7 +8,7 @@ from tests.unit.messages.specification import table
 from driftwell.messages.topics import ROUTES
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOTS = ("broker", "cloud", "edge", "messages", "models", "tools")
+ROOTS = ("broker", "cloud", "edge", "messages", "models", "recording", "tools")
 SOURCES = sorted(path for root in ROOTS for path in (ROOT / root / "driftwell").rglob("*.py"))
 MAX_LINES = 300
 NAMELESS = {"base", "common", "helpers", "manager", "utils"}

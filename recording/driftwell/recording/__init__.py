@@ -1,0 +1,1 @@
+"""Recordings: what went over the wire, and what the devices saw, in one MCAP file."""

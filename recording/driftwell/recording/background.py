@@ -1,0 +1,90 @@
+"""A recording written by a thread of its own, so that a slow or full disk stops nobody.
+
+What is handed over waits in memory, up to a limit; beyond it messages are left out and
+counted. An error of the disk ends the recording, is kept, and is told at `close`.
+"""
+
+import queue
+import threading
+from collections.abc import Callable
+from functools import partial
+from typing import Final, Protocol
+
+from driftwell.messages.errors import RecordingError
+from driftwell.recording.form import RecordedMessage
+
+LIMIT_BYTES: Final = 128_000_000
+LOOK_S: Final = 0.5  # how often an idle recording looks whether its chunk is old enough
+
+
+class MessageWriter(Protocol):
+    """Anything that writes recorded messages: one file, or several one after the other."""
+
+    def write(self, message: RecordedMessage) -> None:
+        """Add one message."""
+
+    def tick(self) -> None:
+        """End the chunk if it is old enough."""
+
+    def close(self) -> None:
+        """Finish the file."""
+
+
+class BackgroundWriter:
+    """Hands messages to a writer in another thread."""
+
+    def __init__(self, writer: MessageWriter, *, limit_bytes: int = LIMIT_BYTES) -> None:
+        self._writer = writer
+        self._limit_bytes = limit_bytes
+        self._queue: queue.SimpleQueue[RecordedMessage | None] = queue.SimpleQueue()
+        self._held_bytes = 0
+        self._lock = threading.Lock()
+        self.left_out = 0
+        """Messages that are not in the recording: no room in memory, or the disk gave up."""
+        self.failure: RecordingError | None = None
+        self._thread = threading.Thread(target=self._run, name="recording", daemon=True)
+        self._thread.start()
+
+    def write(self, message: RecordedMessage) -> bool:
+        """Hand over one message; whether it was taken. Never waits."""
+        size = len(message.payload)
+        with self._lock:
+            is_full = self._held_bytes > 0 and self._held_bytes + size > self._limit_bytes
+            if is_full or self.failure is not None:
+                self.left_out += 1
+                return False
+            self._held_bytes += size
+        self._queue.put(message)
+        return True
+
+    def close(self) -> None:
+        """Write what waits, and finish the file.
+
+        Raises:
+            RecordingError: if the disk did not take all of it.
+        """
+        self._queue.put(None)
+        self._thread.join()
+        if self.failure is not None:
+            raise self.failure
+
+    def _run(self) -> None:
+        while True:
+            try:
+                message = self._queue.get(timeout=LOOK_S)
+            except queue.Empty:
+                self._try(self._writer.tick)
+                continue
+            if message is None:
+                self._try(self._writer.close)
+                return
+            self._try(partial(self._writer.write, message))
+            with self._lock:
+                self._held_bytes -= len(message.payload)
+
+    def _try(self, action: Callable[[], None]) -> None:
+        try:
+            action()
+        except RecordingError as error:
+            with self._lock:
+                self.failure = self.failure or error
