@@ -12,7 +12,6 @@ from typing import Final
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from driftwell.broker import Connection
 from driftwell.cloud.cohort import Cohort, Work, decode_models, encode_models
 from driftwell.cloud.inbox import admit
 from driftwell.cloud.learner import CohortModels, Learner, Step
@@ -49,7 +48,6 @@ class Consumer:
         edge: Bundle,
         learner: Learner,
         ledger: Ledger,
-        connection: Connection,
         key: Ed25519PrivateKey,
         session: str,
         wall_ns: Callable[[], int],
@@ -59,7 +57,6 @@ class Consumer:
         self.edge = edge
         self.learner = learner
         self.ledger = ledger
-        self.connection = connection
         self.session = session
         self.wall_ns = wall_ns
         self.public_key = public_key(key)

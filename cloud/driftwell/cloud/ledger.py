@@ -28,8 +28,10 @@ KEEP_VERSIONS: Final = 1000  # a cohort
 class Ledger:
     """Inbox, books, cohort models and versions in one file. One thread owns it."""
 
-    def __init__(self, folder: Path) -> None:
-        self._database = open_database(folder / DATABASE, SCHEMA, survives_power_failure=True)
+    def __init__(self, folder: Path, *, survives_power_failure: bool = True) -> None:
+        self._database = open_database(
+            folder / DATABASE, SCHEMA, survives_power_failure=survives_power_failure
+        )
 
     def close(self) -> None:
         """Close the file; everything committed is safe already."""

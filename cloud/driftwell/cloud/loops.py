@@ -4,35 +4,31 @@ import asyncio
 import sqlite3
 from typing import Final
 
-from driftwell.broker import Delivery, Outcome
+from driftwell.broker import Connection, Outcome
 from driftwell.cloud.consumer import Consumer, log
+from driftwell.cloud.intake import take_message
 from driftwell.cloud.tables import StoredVersion
 from driftwell.messages.ack import Ack
-from driftwell.messages.codec import decode_on_topic, encode
-from driftwell.messages.errors import MalformedError, RefusalCode, TooLargeError, WireError
-from driftwell.messages.event import Event
+from driftwell.messages.codec import encode
+from driftwell.messages.errors import TooLargeError
 from driftwell.messages.head import Head
 from driftwell.messages.names import EVERYONE
-from driftwell.messages.samples import SampleBatch
-from driftwell.messages.state import State
-from driftwell.messages.telemetry import Telemetry
 from driftwell.messages.topics import (
     ROUTES,
     Kind,
     cohort_head_topic,
     device_topic,
-    parse_topic,
 )
 
 RETRY_S: Final = 5.0
 """How long to wait before a step is tried again that the disk would not take."""
 
 
-async def consume_loop(consumer: Consumer) -> None:
+async def consume_loop(consumer: Consumer, connection: Connection) -> None:
     """Take every delivery; it is acknowledged to the broker after it is stored."""
-    async for delivery in consumer.connection.deliveries():
+    async for delivery in connection.deliveries():
         try:
-            ack = _take(consumer, delivery)
+            ack = take_message(consumer, delivery.topic, delivery.payload)
         except sqlite3.OperationalError as error:
             # A full disk, most likely. No ack of ours: the device keeps its batch and offers
             # it again.
@@ -41,44 +37,11 @@ async def consume_loop(consumer: Consumer) -> None:
             ack = None
         delivery.acknowledge()
         if ack is not None:
-            await publish_ack(consumer, ack)
+            await publish_ack(consumer, connection, ack)
         await consumer.announce()
 
 
-def _take(consumer: Consumer, delivery: Delivery) -> Ack | None:
-    try:
-        _, message = decode_on_topic(
-            delivery.topic, delivery.payload, limit_bytes=consumer.settings.message_limit_bytes
-        )
-    except WireError as error:
-        return consumer.refuse(error, delivery.payload, device=_samples_device(delivery.topic))
-    match message:
-        case SampleBatch():
-            return consumer.take_samples(message, delivery.payload)
-        case State():
-            consumer.take_state(message)
-        case Telemetry():
-            consumer.take_telemetry(message)
-        case Event():
-            consumer.counters[f"versions:{message.event}"] += 1
-        case _:
-            consumer.refuse(
-                MalformedError("this cloud does not aggregate", RefusalCode.NOT_SUPPORTED),
-                delivery.payload,
-                device=None,
-            )
-    return None
-
-
-def _samples_device(topic: str) -> str | None:
-    try:
-        address = parse_topic(topic)
-    except WireError:
-        return None
-    return address.device if address.kind is Kind.SAMPLES else None
-
-
-async def learn_loop(consumer: Consumer) -> None:
+async def learn_loop(consumer: Consumer, connection: Connection) -> None:
     """Run steps while there are any; then tell the devices that all is settled."""
     while True:
         try:
@@ -103,9 +66,9 @@ async def learn_loop(consumer: Consumer) -> None:
                     foundation_loss=round(step.foundation_loss, 4),
                     distillation_loss=round(step.distillation_loss, 4),
                 )
-                await publish_version(consumer, version)
+                await publish_version(consumer, connection, version)
             continue
-        await _settle(consumer)
+        await _settle(consumer, connection)
         async with consumer.changed:
             await consumer.changed.wait_for(lambda: consumer.has_work)
 
@@ -115,22 +78,26 @@ async def _wait_for_disk(error: sqlite3.OperationalError) -> None:
     await asyncio.sleep(RETRY_S)
 
 
-async def _settle(consumer: Consumer) -> None:
+async def _settle(consumer: Consumer, connection: Connection) -> None:
     for cohort, device, session in consumer.settlement.waiting:
         if consumer.is_idle(consumer.cohorts[cohort]):
-            await publish_ack(consumer, consumer.settle(consumer.cohorts[cohort], device, session))
+            await publish_ack(
+                consumer, connection, consumer.settle(consumer.cohorts[cohort], device, session)
+            )
 
 
-async def head_loop(consumer: Consumer) -> None:
+async def head_loop(consumer: Consumer, connection: Connection) -> None:
     """On every connection, publish the newest version of each cohort: brokers forget."""
     epoch = 0
     while True:
-        epoch = await consumer.connection.next_epoch(epoch)
+        epoch = await connection.next_epoch(epoch)
         for version in consumer.ledger.newest_versions():
-            await publish_version(consumer, version)
+            await publish_version(consumer, connection, version)
 
 
-async def publish_version(consumer: Consumer, version: StoredVersion) -> None:
+async def publish_version(
+    consumer: Consumer, connection: Connection, version: StoredVersion
+) -> None:
     """Publish a version's head to whom it is for; without a broker, the next connection does."""
     cohort = consumer.cohorts.get(version.cohort)
     members = cohort.members if cohort else set()
@@ -162,18 +129,20 @@ async def publish_version(consumer: Consumer, version: StoredVersion) -> None:
                 hint="raise message_limit_bytes here, on the devices and at the broker",
             )
             return
-        await _publish(consumer, topic, payload, Kind.HEAD)
+        await _publish(consumer, connection, topic, payload, Kind.HEAD)
 
 
-async def publish_ack(consumer: Consumer, ack: Ack) -> None:
+async def publish_ack(consumer: Consumer, connection: Connection, ack: Ack) -> None:
     """Publish an ack; if it is lost, the device offers its batch again and gets another."""
     topic = device_topic(consumer.settings.group, ack.device, Kind.ACK)
-    await _publish(consumer, topic, encode(ack), Kind.ACK)
+    await _publish(consumer, connection, topic, encode(ack), Kind.ACK)
 
 
-async def _publish(consumer: Consumer, topic: str, payload: bytes, kind: Kind) -> None:
+async def _publish(
+    consumer: Consumer, connection: Connection, topic: str, payload: bytes, kind: Kind
+) -> None:
     route = ROUTES[kind]
-    answer = await consumer.connection.publish(topic, payload, qos=route.qos, retain=route.retain)
+    answer = await connection.publish(topic, payload, qos=route.qos, retain=route.retain)
     if answer.outcome is Outcome.REFUSED:
         consumer.counters[f"publish-refused:{answer.reason}"] += 1
         log.error("publish.refused", topic=topic, reason=answer.reason)

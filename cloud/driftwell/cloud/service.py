@@ -69,23 +69,23 @@ async def run_cloud(
             edge=edge,
             learner=learner,
             ledger=ledger,
-            connection=connect(subscriptions(settings)),
             key=signing_key(folder),
             session=session,
             wall_ns=wall_ns,
             software=f"driftwell {importlib.metadata.version('driftwell')}",
         )
         consumer.restore()
+        connection = connect(subscriptions(settings))
         started(consumer)
         log.info("cloud.ready", model=edge.digest[:12], key=consumer.public_key.hex())
         async with asyncio.TaskGroup() as group:
             tasks = [
                 group.create_task(loop, name=f"cloud:{name}")
                 for name, loop in {
-                    "connection": consumer.connection.run(),
-                    "consume": consume_loop(consumer),
-                    "learn": learn_loop(consumer),
-                    "head": head_loop(consumer),
+                    "connection": connection.run(),
+                    "consume": consume_loop(consumer, connection),
+                    "learn": learn_loop(consumer, connection),
+                    "head": head_loop(consumer, connection),
                 }.items()
             ]
             await stopping.wait()

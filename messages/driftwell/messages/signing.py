@@ -35,7 +35,7 @@ def verify_head(head: Head, trusted_key: bytes) -> Manifest:
     Raises:
         DeltaError: `untrusted-key` if the head claims another key, `bad-signature` if the
             bytes were altered.
-        MalformedError: if correctly signed bytes are no manifest.
+        MalformedError: if correctly these bytes are no manifest.
     """
     if head.key != trusted_key:
         raise DeltaError("head is signed with a key we do not trust", RefusalCode.UNTRUSTED_KEY)
@@ -43,7 +43,16 @@ def verify_head(head: Head, trusted_key: bytes) -> Manifest:
         Ed25519PublicKey.from_public_bytes(trusted_key).verify(head.signature, head.manifest)
     except InvalidSignature:
         raise DeltaError("head was altered after signing", RefusalCode.BAD_SIGNATURE) from None
+    return read_manifest(head.manifest)
+
+
+def read_manifest(encoded: bytes) -> Manifest:
+    """Read a manifest whose bytes are trusted already, such as those of one's own registry.
+
+    Raises:
+        MalformedError: if they are no manifest.
+    """
     try:
-        return _manifest.decode(head.manifest)
+        return _manifest.decode(encoded)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise MalformedError(f"signed bytes are no manifest: {error}") from error

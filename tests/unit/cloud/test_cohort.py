@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 from tests import tiny
 
-from driftwell.broker.memory import MemoryBroker, MemoryConnection
 from driftwell.cloud.cohort import Cohort, Work, decode_models, encode_models
 from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.learner import CohortModels, Learner, Step
@@ -94,9 +93,8 @@ def ledger(tmp_path: Path) -> Iterator[Ledger]:
 def make_consumer(
     settings: CloudSettings, edge: Bundle, learner: Learner, ledger: Ledger
 ) -> Consumer:
-    connection = MemoryConnection(broker=MemoryBroker(), client_id="cloud", subscriptions=())
     return Consumer(
-        settings, edge=edge, learner=learner, ledger=ledger, connection=connection, key=tiny.KEY,
+        settings, edge=edge, learner=learner, ledger=ledger, key=tiny.KEY,
         session=tiny.CLOUD_SESSION, wall_ns=lambda: tiny.NOW_NS, software="test",
     )  # fmt: skip
 

@@ -1,5 +1,6 @@
 """The `driftwell` command: noun, then verb. Importing it costs no torch."""
 
+import os
 import sys
 from typing import Annotated
 
@@ -8,6 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 
 from driftwell.messages.errors import DriftwellError
+from driftwell.tools.arithmetic import choose_arithmetic
 from driftwell.tools.cli import bench, broker, bundle, cloud, edge
 from driftwell.tools.cli.books import print_books
 from driftwell.tools.cli.demo import run_demo
@@ -34,6 +36,7 @@ app.command("books")(print_books)
 
 @app.callback()
 def common_options(
+    context: typer.Context,
     *,
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error.", envvar="DRIFTWELL_LOG_LEVEL")
@@ -45,6 +48,9 @@ def common_options(
 ) -> None:
     """Logs go to standard error; results go to standard output."""
     configure_logs(log_level, as_json=log_json)
+    # An edge has no bits to repeat, and every reason to be fast.
+    default = "native" if context.invoked_subcommand == "edge" else "portable"
+    choose_arithmetic(os.environ, default=default)
 
 
 def main() -> None:
