@@ -10,6 +10,10 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+from driftwell.tools.arithmetic import choose_arithmetic
+
+# Before any test imports torch: what runs in this process and in programs gives the same bits.
+choose_arithmetic(os.environ, default="portable")
 ROOT = Path(__file__).resolve().parents[1]
 
 settings.register_profile("dev", max_examples=50, derandomize=True, deadline=None)

@@ -35,6 +35,7 @@ from driftwell.edge.reports import will_message
 from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.sources import Source, open_source
 from driftwell.edge.spool import Spool
+from driftwell.edge.stream_recorder import StreamRecorder
 from driftwell.messages.codec import encode
 from driftwell.messages.topics import ROUTES, Kind, cohort_head_topic, device_topic
 from driftwell.models.bundle import Bundle, open_bundle
@@ -127,6 +128,16 @@ async def run_edge(
             queue=device.answers,
             limit_bytes=settings.message_limit_bytes,
         )
+        if settings.record is not None:
+            sink = StreamRecorder(
+                sink,
+                settings,
+                path=settings.record,
+                model=bundle.digest,
+                session=session,
+                wall_ns=clocks.wall_ns,
+                monotonic_s=clocks.monotonic_s,
+            )
         with contextlib.closing(sink):
             finished = drained = False
             async with asyncio.TaskGroup() as group:

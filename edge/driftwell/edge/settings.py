@@ -28,7 +28,7 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     bundle: Path
     source: str
-    """`npz:FILE` or `dir:FOLDER`."""
+    """`npz:FILE`, `dir:FOLDER`, or `mcap:FILE` with `#DEVICE` behind it if it holds several."""
     device: Name
     group: Name = "default"
     cohort: Name | None = None
@@ -41,6 +41,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """`max`, `rate:N` images a second, or `lockstep`: wait for the cloud after each batch."""
     predictions: str = "none"
     """`none`, `-` (standard output), a file for JSON lines, or `mqtt`."""
+    record: Path | None = None
+    """Record the raw stream and the answers to this file; None: do not."""
     statistics: Literal["first-batch", "delivered"] = "first-batch"
     """BatchNorm statistics before the first version: the first batch's, or the source's."""
     threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1

@@ -1,4 +1,4 @@
-"""Where samples come from: `npz:FILE` or `dir:FOLDER`.
+"""Where samples come from: `npz:FILE`, `dir:FOLDER` or `mcap:FILE` (`recorded.py`).
 
 A source yields batches with the position after them; starting again from a kept position
 goes on exactly there. What cannot be read is counted and left out, never fatal.
@@ -42,6 +42,8 @@ class SourceBatch:
     """Where to go on after this batch."""
     unreadable: int = 0
     """Samples left out since the batch before."""
+    labels: NDArray[np.int64] | None = None
+    """(N,): the true classes, where they are known. For recordings; nothing learns from them."""
 
 
 class Source(Protocol):
@@ -55,7 +57,7 @@ def open_source(spec: str, *, shape: tuple[int, int, int], batch: int) -> Source
     """Open the source a specification names.
 
     Args:
-        spec: `npz:FILE` or `dir:FOLDER`.
+        spec: `npz:FILE`, `dir:FOLDER`, `mcap:FILE` or `mcap:FILE#DEVICE`.
         shape: Height, width and channels the model takes.
         batch: Samples a batch, at most.
 
@@ -64,10 +66,14 @@ def open_source(spec: str, *, shape: tuple[int, int, int], batch: int) -> Source
     """
     kind, _, place = spec.partition(":")
     if kind == "npz" and place:
-        return ArraySource(read_stream(Path(place), shape=shape)[0], batch)
+        return ArraySource(*read_stream(Path(place), shape=shape), batch=batch)
     if kind == "dir" and place:
         return FolderSource(Path(place), shape, batch)
-    raise SourceError(f"source {spec!r} is not understood; use npz:FILE or dir:FOLDER")
+    if kind == "mcap" and place:
+        from driftwell.edge.recorded import open_recorded
+
+        return open_recorded(place, shape, batch)
+    raise SourceError(f"source {spec!r} is not understood; use npz:FILE, dir:FOLDER or mcap:FILE")
 
 
 def read_stream(
@@ -106,8 +112,11 @@ def read_stream(
 class ArraySource:
     """A recorded stream in memory."""
 
-    def __init__(self, images: Pixels, batch: int) -> None:
+    def __init__(
+        self, images: Pixels, labels: NDArray[np.int64] | None = None, *, batch: int
+    ) -> None:
         self._images = images
+        self._labels = labels
         self._batch = batch
 
     def __len__(self) -> int:
@@ -119,7 +128,9 @@ class ArraySource:
         for first in range(start, len(self._images), self._batch):
             images = self._images[first : first + self._batch]
             after = first + len(images)
-            yield SourceBatch(images, np.arange(first, after, dtype=np.uint64), str(after).encode())
+            index = np.arange(first, after, dtype=np.uint64)
+            labels = None if self._labels is None else self._labels[first:after]
+            yield SourceBatch(images, index, str(after).encode(), labels=labels)
 
 
 class FolderSource:

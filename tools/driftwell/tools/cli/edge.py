@@ -25,7 +25,7 @@ Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 def run(
     *,
     bundle: Annotated[Path | None, typer.Option(help="Bundle of the edge model.")] = None,
-    source: Annotated[str | None, typer.Option(help="npz:FILE or dir:FOLDER.")] = None,
+    source: Annotated[str | None, typer.Option(help="npz:FILE, dir:FOLDER or mcap:FILE.")] = None,
     device: Annotated[str | None, typer.Option(help="Name of this device.")] = None,
     broker: Annotated[str | None, typer.Option(help="mqtt[s]://[user:pw@]host[:port]")] = None,
     group: Annotated[str | None, typer.Option(help="Group of devices and cloud.")] = None,
@@ -39,6 +39,9 @@ def run(
     pace: Annotated[str | None, typer.Option(help="max, rate:N or lockstep [max].")] = None,
     predictions: Annotated[
         str | None, typer.Option(help="none, - (standard output), a file, or mqtt [none].")
+    ] = None,
+    record: Annotated[
+        Path | None, typer.Option(help="Record the raw stream and the answers to this .mcap file.")
     ] = None,
     threads: Annotated[int | None, typer.Option(help="Threads for inference [1].")] = None,
     trust: Annotated[
@@ -67,7 +70,7 @@ def run(
         flags={
             "bundle": bundle, "source": source, "device": device, "broker": broker,
             "group": group, "cohort": cohort, "state_dir": state, "batch": batch, "pace": pace,
-            "predictions": predictions, "threads": threads, "trust": trust,
+            "predictions": predictions, "record": record, "threads": threads, "trust": trust,
             "metrics_port": metrics_port,
         },
     )  # fmt: skip
