@@ -91,6 +91,7 @@ async def head_loop(consumer: Consumer, connection: Connection) -> None:
     epoch = 0
     while True:
         epoch = await connection.next_epoch(epoch)
+        log.info("cloud.connected", epoch=epoch)  # from here on nothing sent to it is lost
         for version in consumer.ledger.newest_versions():
             await publish_version(consumer, connection, version)
 

@@ -34,6 +34,7 @@ from driftwell.messages.errors import BrokerError
 from driftwell.tools.bench.plan import DEVICE, Plan
 from driftwell.tools.configuration import read_settings
 from driftwell.tools.programs import CLOCKS, cloud_client_id, edge_client_id, new_session
+from driftwell.tools.readiness import CLOUD_IS_READY, until_logged
 
 SETTLE_LIMIT_S: Final = 120.0
 LOOK_S: Final = 0.1
@@ -127,11 +128,14 @@ async def _in_process(plan: Plan, method: str, stream: Path, folder: Path) -> Su
 async def _as_processes(plan: Plan, method: str, stream: Path, folder: Path, url: str) -> Summary:
     edge = _edge_settings(plan, stream, folder, url)
     cloud = _cloud_settings(plan, method, folder, url)
-    async with _program("cloud", cloud, folder), _program("edge", edge, folder) as running:
-        if await running.wait() != 0:
-            tail = (folder / "edge.log").read_text(encoding="utf-8")[-2000:]
-            raise BrokerError(f"the edge daemon failed; its log ends:\n{tail}")
-        await _until_settled(folder)
+    async with _program("cloud", cloud, folder) as learning:
+        log = folder / "cloud.log"
+        await until_logged(log, CLOUD_IS_READY, has_ended=lambda: learning.returncode is not None)
+        async with _program("edge", edge, folder) as running:
+            if await running.wait() != 0:
+                tail = (folder / "edge.log").read_text(encoding="utf-8")[-2000:]
+                raise BrokerError(f"the edge daemon failed; its log ends:\n{tail}")
+            await _until_settled(folder)
     return _read_summary(folder / "edge.json")
 
 
