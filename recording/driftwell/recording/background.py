@@ -5,6 +5,7 @@ counted. An error of the disk ends the recording, is kept, and is told at `close
 """
 
 import queue
+import struct
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -14,14 +15,15 @@ from driftwell.messages.errors import RecordingError
 from driftwell.recording.form import RecordedMessage
 
 LIMIT_BYTES: Final = 128_000_000
+OVERHEAD_BYTES: Final = 500  # what a message takes in memory beside its payload
 LOOK_S: Final = 0.5  # how often an idle recording looks whether its chunk is old enough
 
 
 class MessageWriter(Protocol):
     """Anything that writes recorded messages: one file, or several one after the other."""
 
-    def write(self, message: RecordedMessage) -> None:
-        """Add one message."""
+    def write(self, message: RecordedMessage) -> bool:
+        """Add one message; False if no recording can hold it."""
 
     def tick(self) -> None:
         """End the chunk if it is old enough."""
@@ -40,14 +42,14 @@ class BackgroundWriter:
         self._held_bytes = 0
         self._lock = threading.Lock()
         self.left_out = 0
-        """Messages that are not in the recording: no room in memory, or the disk gave up."""
+        """Messages not in the recording: no room in memory, too large, or the disk gave up."""
         self.failure: RecordingError | None = None
         self._thread = threading.Thread(target=self._run, name="recording", daemon=True)
         self._thread.start()
 
     def write(self, message: RecordedMessage) -> bool:
         """Hand over one message; whether it was taken. Never waits."""
-        size = len(message.payload)
+        size = len(message.payload) + OVERHEAD_BYTES
         with self._lock:
             is_full = self._held_bytes > 0 and self._held_bytes + size > self._limit_bytes
             if is_full or self.failure is not None:
@@ -73,18 +75,26 @@ class BackgroundWriter:
             try:
                 message = self._queue.get(timeout=LOOK_S)
             except queue.Empty:
-                self._try(self._writer.tick)
+                if self.failure is None:
+                    self._try(self._writer.tick)
                 continue
             if message is None:
                 self._try(self._writer.close)
                 return
-            self._try(partial(self._writer.write, message))
+            is_written = self.failure is None and self._try(partial(self._writer.write, message))
             with self._lock:
-                self._held_bytes -= len(message.payload)
+                self._held_bytes -= len(message.payload) + OVERHEAD_BYTES
+                self.left_out += not is_written
 
-    def _try(self, action: Callable[[], None]) -> None:
+    def _try(self, action: Callable[[], object]) -> bool:
         try:
-            action()
+            return action() is not False
         except RecordingError as error:
-            with self._lock:
-                self.failure = self.failure or error
+            self._give_up(error)
+        except (MemoryError, OSError, ValueError, struct.error) as error:
+            self._give_up(RecordingError(f"recording stopped: {error!r}"))
+        return False
+
+    def _give_up(self, error: RecordingError) -> None:
+        with self._lock:
+            self.failure = self.failure or error

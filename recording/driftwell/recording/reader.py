@@ -13,24 +13,25 @@ from types import TracebackType
 from typing import Final, Self
 
 import zstandard
-from mcap.data_stream import ReadDataStream
 from mcap.exceptions import McapError
+from mcap.opcode import Opcode
 from mcap.reader import SeekingReader
-from mcap.records import Chunk, ChunkIndex, Message
-from mcap.stream_reader import breakup_chunk
+from mcap.records import ChunkIndex
 from mcap.summary import Summary
 
 from driftwell.messages.envelope import SCHEMA
 from driftwell.messages.errors import MalformedError, RecordingError
 from driftwell.messages.topics import Address, parse_topic
+from driftwell.recording.chunks import StoredMessage, read_chunk, unpack_chunk
 from driftwell.recording.form import (
     MAX_RECORD,
     PROFILE,
     PROFILE_PREFIX,
-    TEXT,
     VIEW_PREFIX,
     RecordedMessage,
+    read_document,
 )
+from driftwell.recording.records import RecordFile
 
 DAMAGE: Final = (
     McapError, ValueError, KeyError, EOFError, OverflowError, MemoryError, OSError,
@@ -91,14 +92,12 @@ class Recording:
             RecordingError: if it is no recording, of another schema, not closed, or damaged.
         """
         self.path = path
-        try:
-            self._file: BufferedReader = path.open("rb")
-        except OSError as error:
-            raise RecordingError(f"{path} cannot be read: {error.strerror}") from error
+        self._records = RecordFile(path)
+        self._file: BufferedReader = path.open("rb")
         try:
             self._mcap, self._summary = self._open()
         except BaseException:
-            self._file.close()
+            self.close()
             raise
 
     @property
@@ -138,13 +137,13 @@ class Recording:
             RecordingError: if the file is damaged there.
         """
         try:
-            return {
-                record.name: record.metadata[TEXT]
+            texts = {
+                record.name: read_document(record.name, record.metadata)
                 for record in self._mcap.iter_metadata()
-                if TEXT in record.metadata
             }
         except DAMAGE as error:
             raise self._damaged(error) from error
+        return {name: text for name, text in texts.items() if text is not None}
 
     def messages(self, selection: Selection = EVERYTHING) -> Iterator[RecordedMessage]:
         """Yield what is wanted, in the file's order, chunk by chunk.
@@ -161,14 +160,15 @@ class Recording:
             if not _may_hold(index, wanted.keys(), selection):
                 continue
             for message in self._chunk(index):
-                topic = wanted.get(message.channel_id)
-                if topic is not None and selection.wants_time(message.log_time):
+                topic = wanted.get(message.channel)
+                if topic is not None and selection.wants_time(message.received_ns):
                     yield RecordedMessage(
-                        topic, message.data, message.log_time, message.publish_time
+                        topic, message.payload, message.received_ns, message.sent_ns
                     )
 
     def close(self) -> None:
         """Close the file."""
+        self._records.close()
         self._file.close()
 
     def __enter__(self) -> Self:
@@ -189,6 +189,8 @@ class Recording:
         except DAMAGE as error:
             raise RecordingError(f"{self.path} is not an MCAP file: {error}") from error
         require_profile(profile, self.path)
+        if not self._records.has_whole_index():
+            raise self._damaged("it has no whole index")
         try:
             summary = reader.get_summary()
         except DAMAGE as error:
@@ -197,14 +199,15 @@ class Recording:
             raise self._damaged("it has no index")
         return reader, summary
 
-    def _chunk(self, index: ChunkIndex) -> list[Message]:
+    def _chunk(self, index: ChunkIndex) -> list[StoredMessage]:
+        record = self._records.record_at(index.chunk_start_offset)
+        if record is None or record.opcode != Opcode.CHUNK:
+            raise self._damaged(f"no chunk at byte {index.chunk_start_offset}")
+        content = self._records.content(record)
         try:
-            self._file.seek(index.chunk_start_offset + 1 + 8)
-            chunk = Chunk.read(ReadDataStream(self._file))
-            records = breakup_chunk(chunk, validate_crc=True)
-        except DAMAGE as error:
+            return read_chunk(unpack_chunk(content)).messages
+        except RecordingError as error:
             raise self._damaged(error) from error
-        return [record for record in records if isinstance(record, Message)]
 
     def _damaged(self, error: Exception | str) -> RecordingError:
         return RecordingError(

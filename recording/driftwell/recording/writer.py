@@ -6,23 +6,30 @@ The file holds complete chunks at every moment. What is not yet in one is in mem
 
 import os
 from collections.abc import Callable
+from contextlib import suppress
 from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
+from mcap.data_stream import RecordBuilder
+from mcap.records import Channel, Schema
 from mcap.writer import CompressionType, Writer
 
 from driftwell.messages.errors import MalformedError, RecordingError
 from driftwell.messages.topics import Kind, parse_topic
 from driftwell.recording.form import (
-    MAX_MESSAGE,
+    MAX_TOPICS,
     PROFILE,
-    TEXT,
     ChannelForm,
     RecordedMessage,
+    document_fields,
+    is_recordable,
     message_form,
+    view_form,
+    view_topic,
 )
+from driftwell.recording.view import view_of
 
 CHUNK_BYTES: Final = 1_000_000
 FLUSH_S: Final = 5.0
@@ -39,6 +46,7 @@ class RecordingWriter:
         clock_s: Callable[[], float],
         chunk_bytes: int = CHUNK_BYTES,
         flush_s: float = FLUSH_S,
+        views: bool = True,
         overwrite: bool = False,
     ) -> None:
         """Begin a file.
@@ -49,6 +57,7 @@ class RecordingWriter:
             clock_s: Monotonic seconds.
             chunk_bytes: Uncompressed bytes of a chunk.
             flush_s: Seconds after which a chunk is ended however small it is.
+            views: Whether the numbers of each message also stand there as JSON, for Foxglove.
             overwrite: Whether a file that is there may be replaced.
 
         Raises:
@@ -59,29 +68,34 @@ class RecordingWriter:
         self._flush_s = flush_s
         self._clock_s = clock_s
         self._flushed_s = clock_s()
+        self._views = views
         self._channels: dict[str, int] = {}
+        self._kinds: dict[str, Kind | None] = {}
         self._schemas: dict[str, int] = {}
         self._file = _WholeWrites(path, overwrite=overwrite)
         self._mcap = Writer(self._file, chunk_bytes, CompressionType.ZSTD)  # type: ignore[arg-type]
         self._mcap.start(PROFILE, software)
         self._save()
 
-    def write(self, message: RecordedMessage) -> None:
-        """Add one message.
+    def write(self, message: RecordedMessage) -> bool:
+        """Add one message; False if no recording can hold it (see `is_recordable`).
 
         Raises:
             RecordingError: if the disk does not take it. The file holds all chunks before.
         """
-        if len(message.payload) > MAX_MESSAGE:
-            raise RecordingError(f"a message of {len(message.payload)} bytes is not recorded")
-        channel = self._channels.get(message.topic) or self._add_channel(
-            message.topic, message_form(_kind(message.topic))
-        )
+        if not is_recordable(message):
+            return False
+        channel = self._channels.get(message.topic) or self._add_topic(message.topic)
+        if not channel:
+            return False
         self._add(channel, message, message.payload)
+        if self._views:
+            self._add_view(message)
         self.messages += 1
         if self._file.is_dirty:
             self._save()
         self.tick()
+        return True
 
     def add_document(self, name: str, text: str) -> None:
         """Keep a text beside the messages, such as the settings of the run.
@@ -89,7 +103,7 @@ class RecordingWriter:
         Raises:
             RecordingError: if the disk does not take it.
         """
-        self._mcap.add_metadata(name, {TEXT: text})
+        self._mcap.add_metadata(name, document_fields(name, text))
         self._save()
 
     def tick(self) -> None:
@@ -142,16 +156,38 @@ class RecordingWriter:
     ) -> None:
         self.close()
 
+    def _add_topic(self, topic: str) -> int:
+        if len(self._kinds) >= MAX_TOPICS:
+            return 0
+        kind = self._kinds[topic] = _kind(topic)
+        return self._add_channel(topic, message_form(kind))
+
+    def _add_view(self, message: RecordedMessage) -> None:
+        found = view_of(self._kinds[message.topic], message.payload)
+        if found is None:
+            return
+        view, content = found
+        topic = view_topic(message.topic)
+        channel = self._channels.get(topic) or self._add_channel(topic, view_form(view))
+        self._add(channel, message, content)
+
     def _add_channel(self, topic: str, form: ChannelForm) -> int:
-        schema = 0
-        if form.schema:
-            schema = self._schemas.get(form.schema_name) or self._mcap.register_schema(
-                form.schema_name, "jsonschema", form.schema
-            )
+        schema = self._schemas.get(form.schema_name, 0)
+        if form.schema and not schema:
+            schema = self._mcap.register_schema(form.schema_name, "jsonschema", form.schema)
             self._schemas[form.schema_name] = schema
+            self._write_aside(Schema(schema, form.schema, "jsonschema", form.schema_name))
         channel = self._mcap.register_channel(topic, form.encoding, schema)
         self._channels[topic] = channel
+        self._write_aside(Channel(channel, topic, form.encoding, {}, schema))
         return channel
+
+    def _write_aside(self, record: Schema | Channel) -> None:
+        # The library writes it into the chunk. This second one is for the case that the
+        # chunk is damaged: `recovery.py` needs the names for all chunks after it.
+        builder = RecordBuilder()
+        record.write(builder)
+        self._file.write(builder.end())
 
     def _add(self, channel: int, message: RecordedMessage, payload: bytes) -> None:
         self._mcap.add_message(
@@ -182,6 +218,7 @@ class _WholeWrites:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = os.open(path, flags, 0o644)
+            _sync_folder(path.parent)
         except FileExistsError:
             raise RecordingError(
                 f"{path} is there already; choose another name, or --force to replace it"
@@ -206,20 +243,27 @@ class _WholeWrites:
         """The library asks for it; `save` is ours to call."""
 
     def save(self) -> None:
+        if self.is_closed:
+            raise RecordingError(f"{self._path} is closed; nothing more can be recorded into it")
         content = memoryview(self._held.getvalue())
         written = 0
         try:
             while written < len(content):
                 written += os.write(self._descriptor, content[written:])
         except OSError as error:
-            os.ftruncate(self._descriptor, self.size_bytes)
-            self.close()
+            self._give_up()
             raise RecordingError(
                 f"recording stopped, {self._path} cannot be written: {error.strerror}; what is "
                 f"in it is whole, and `driftwell recording recover` gives it an index"
             ) from error
         self.size_bytes += len(content)
         self._held = BytesIO()
+
+    def _give_up(self) -> None:
+        # Half a record would be no harm, but the promise is whole ones.
+        with suppress(OSError):
+            os.ftruncate(self._descriptor, self.size_bytes)
+        self.close()
 
     def sync(self) -> None:
         try:
@@ -231,3 +275,12 @@ class _WholeWrites:
         if not self.is_closed:
             self.is_closed = True
             os.close(self._descriptor)
+
+
+def _sync_folder(folder: Path) -> None:
+    # A file whose name is not on the disk is lost in a power cut with all its chunks.
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

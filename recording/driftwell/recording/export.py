@@ -1,0 +1,227 @@
+"""A recording's images and answers as files that other programs read.
+
+Taken from whole batches of the stream where there are any, else from the samples. A batch
+that was sent twice is taken once. Images are read twice from the file, never held all at once.
+"""
+
+import csv
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from driftwell.messages.codec import decode
+from driftwell.messages.errors import RecordingError, WireError
+from driftwell.messages.images import Pixels, unpack_images
+from driftwell.messages.samples import SampleBatch, unpack_columns
+from driftwell.messages.stream import LABEL, StreamBatch, unpack_stream_columns
+from driftwell.messages.topics import Kind
+from driftwell.recording.form import MAX_MESSAGE
+from driftwell.recording.reader import Recording, Selection, address_of
+from driftwell.recording.survey import Progress
+
+TABLE: Final = "samples.csv"
+COLUMNS: Final = ("index", "prediction", "entropy")
+MODES: Final = {1: "L", 3: "RGB", 4: "RGBA"}
+"""Channels that a PNG can have."""
+
+
+@dataclass(frozen=True, slots=True)
+class Exported:
+    """What was written."""
+
+    device: str
+    source: str
+    """`stream` or `samples`."""
+    images: int
+    has_labels: bool
+    left_out: int
+    """Messages that could not be decoded."""
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Some images in order, with what was said of each."""
+
+    images: Pixels
+    """(N, H, W, C)."""
+    columns: dict[str, NDArray[np.generic]]
+    """(N,) each: index, prediction, entropy, and label where there is one."""
+
+
+class Selected:
+    """The batches of one device of a recording."""
+
+    def __init__(self, recording: Recording, device: str | None = None) -> None:
+        """Choose device and kind.
+
+        Raises:
+            RecordingError: if there is no such device, none is named where there are several,
+                or there are no images.
+        """
+        self._recording = recording
+        self.device, self.kind = _choose(recording, device)
+        self.left_out = 0
+
+    def batches(self) -> Iterator[Batch]:
+        """Yield the batches in the file's order.
+
+        Raises:
+            RecordingError: if the file is damaged.
+        """
+        self.left_out = 0
+        seen: set[tuple[str, int]] = set()
+        wanted = Selection(kinds={self.kind}, devices={self.device})
+        for message in self._recording.messages(wanted):
+            try:
+                decoded = decode(message.payload, limit_bytes=MAX_MESSAGE)
+                if not isinstance(decoded, StreamBatch | SampleBatch):
+                    continue
+                if (name := (decoded.session, decoded.seq)) in seen:
+                    continue
+                batch = _open(decoded)
+            except WireError:
+                self.left_out += 1
+                continue
+            seen.add(name)
+            yield batch
+
+
+def export_npz(
+    recording: Recording, out: Path, *, device: str | None = None, progress: Progress | None = None
+) -> Exported:
+    """Write x uint8 (N, H, W, C), y, index, prediction and entropy (N,) as .npz.
+
+    `y` is there if every image has a label; `driftwell edge run --source npz:FILE` reads it.
+
+    Raises:
+        RecordingError: if there are no images of one size, or the file cannot be written.
+    """
+    selected = Selected(recording, device)
+    shape, columns = _columns(selected)
+    count = len(columns["index"])
+    part = out.with_name(f"{out.name}.part")
+    try:
+        out.parent.mkdir(parents=True, exist_ok=True)
+        with zipfile.ZipFile(part, "w", zipfile.ZIP_DEFLATED, compresslevel=1) as archive:
+            _write_images(archive, selected, (count, *shape), progress)
+            for name, column in columns.items():
+                with archive.open(f"{'y' if name == LABEL else name}.npy", "w") as file:
+                    np.lib.format.write_array(file, column, allow_pickle=False)
+        part.replace(out)
+    except OSError as error:
+        part.unlink(missing_ok=True)
+        raise RecordingError(f"{out} cannot be written: {error.strerror}") from error
+    return Exported(selected.device, str(selected.kind), count, LABEL in columns, selected.left_out)
+
+
+def export_images(
+    recording: Recording, out: Path, *, device: str | None = None, progress: Progress | None = None
+) -> Exported:
+    """Write each image as PNG into a folder, and what was said of it into samples.csv.
+
+    Raises:
+        RecordingError: if there are no images of one size, a PNG cannot hold them, or the
+            folder is not empty or cannot be written.
+    """
+    selected = Selected(recording, device)
+    shape, columns = _columns(selected)
+    if shape[2] not in MODES:
+        raise RecordingError(f"a PNG cannot hold {shape[2]} channels; use --to npz")
+    names = [name for name in (*COLUMNS, LABEL) if name in columns]
+    count = len(columns["index"])
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        if any(out.iterdir()):
+            raise RecordingError(f"{out} is not empty; choose another folder")
+        with (out / TABLE).open("w", newline="", encoding="utf-8") as file:
+            table = csv.writer(file)
+            table.writerow(["file", *names])
+            for number, image in enumerate(_images(selected)):
+                name = f"{selected.device}-{number:08}.png"
+                _write_png(out / name, image)
+                table.writerow([name, *(columns[column][number].item() for column in names)])
+                if progress is not None:
+                    progress(number + 1, count)
+    except OSError as error:
+        raise RecordingError(f"{out} cannot be written: {error.strerror}") from error
+    return Exported(selected.device, str(selected.kind), count, LABEL in columns, selected.left_out)
+
+
+def _choose(recording: Recording, device: str | None) -> tuple[str, Kind]:
+    holding: dict[Kind, set[str]] = {Kind.STREAM: set(), Kind.SAMPLES: set()}
+    for topic, count in recording.topics.items():
+        address = address_of(topic)
+        if address is not None and count and address.kind in holding:
+            holding[address.kind].add(address.device)
+    known = sorted(holding[Kind.STREAM] | holding[Kind.SAMPLES])
+    if not known:
+        raise RecordingError(f"{recording.path} holds no images: neither stream nor samples")
+    if device is None and len(known) > 1:
+        raise RecordingError(f"choose one device with --device: {', '.join(known)}")
+    chosen = device or known[0]
+    if chosen not in known:
+        raise RecordingError(f"no images of device {chosen!r}; there are {', '.join(known)}")
+    return chosen, Kind.STREAM if chosen in holding[Kind.STREAM] else Kind.SAMPLES
+
+
+def _open(batch: StreamBatch | SampleBatch) -> Batch:
+    if isinstance(batch, StreamBatch):
+        return Batch(unpack_images(batch.images), unpack_stream_columns(batch))
+    return Batch(unpack_images(batch.images), unpack_columns(batch))
+
+
+def _columns(
+    selected: Selected,
+) -> tuple[tuple[int, int, int], dict[str, NDArray[np.generic]]]:
+    """Read all but the images: their shape (H, W, C), and the columns, (N,) each."""
+    parts: dict[str, list[NDArray[np.generic]]] = {}
+    shapes: set[tuple[int, int, int]] = set()
+    batches = 0
+    for batch in selected.batches():
+        batches += 1
+        _, height, width, channels = batch.images.shape
+        shapes.add((height, width, channels))
+        for name in (*COLUMNS, LABEL):
+            if name in batch.columns:
+                parts.setdefault(name, []).append(batch.columns[name].copy())
+    if len(shapes) != 1:
+        what = f"images of {len(shapes)} sizes" if shapes else "no image that can be read"
+        raise RecordingError(f"device {selected.device!r} has {what}")
+    if len(parts.get(LABEL, ())) != batches:
+        parts.pop(LABEL, None)
+    return shapes.pop(), {name: np.concatenate(part) for name, part in parts.items()}
+
+
+def _write_images(
+    archive: zipfile.ZipFile,
+    selected: Selected,
+    shape: tuple[int, int, int, int],
+    progress: Progress | None,
+) -> None:
+    done = 0
+    with archive.open("x.npy", "w", force_zip64=True) as file:
+        np.lib.format.write_array_header_2_0(
+            file, {"descr": "|u1", "fortran_order": False, "shape": shape}
+        )
+        for batch in selected.batches():
+            file.write(batch.images.tobytes())
+            done += len(batch.images)
+            if progress is not None:
+                progress(done, shape[0])
+
+
+def _images(selected: Selected) -> Iterator[Pixels]:
+    for batch in selected.batches():
+        yield from batch.images
+
+
+def _write_png(file: Path, image: Pixels) -> None:
+    channels = image.shape[2]
+    pixels = image[..., 0] if channels == 1 else image
+    Image.fromarray(pixels).save(file, "PNG", compress_level=1)

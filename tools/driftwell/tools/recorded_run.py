@@ -1,0 +1,67 @@
+"""A whole run in one recording: what went over the broker, and what each device saw."""
+
+import asyncio
+import importlib.metadata
+import time
+from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from driftwell.broker import Connection
+from driftwell.cloud.settings import CloudSettings
+from driftwell.recording.background import BackgroundWriter
+from driftwell.recording.merge import merge_recordings
+from driftwell.recording.writer import RecordingWriter
+from driftwell.tools.recorder import run_recorder
+
+SOFTWARE: Final = f"driftwell {importlib.metadata.version('driftwell')}"
+CLOUD_DOCUMENT: Final = "settings:cloud"
+
+
+def cloud_document(settings: CloudSettings) -> Mapping[str, str]:
+    """The document a replay takes its settings from, without what may hold a password."""
+    harmless = msgspec.structs.replace(settings, broker="mqtt://localhost:1883")
+    return {CLOUD_DOCUMENT: msgspec.json.encode(harmless, enc_hook=str).decode()}
+
+
+@asynccontextmanager
+async def recorded_wire(
+    path: Path, connection: Connection, documents: Mapping[str, str]
+) -> AsyncIterator[None]:
+    """Record what goes over the broker while the block lasts.
+
+    Args:
+        path: The file, without the devices' own streams.
+        connection: Subscribed to everything; it is run here, and stands when the block begins.
+        documents: Texts to keep beside the messages, by name.
+
+    Raises:
+        RecordingError: at the end, if the disk did not take it.
+    """
+    writer = RecordingWriter(path, software=SOFTWARE, clock_s=time.monotonic)
+    for name, text in documents.items():
+        writer.add_document(name, text)
+    stopping = asyncio.Event()
+    async with asyncio.TaskGroup() as group:
+        group.create_task(
+            run_recorder(
+                connection, BackgroundWriter(writer), now_ns=time.time_ns, stopping=stopping
+            )
+        )
+        await connection.next_epoch(0)
+        try:
+            yield
+        finally:
+            stopping.set()
+
+
+def join_run(wire: Path, streams: Sequence[Path], out: Path) -> None:
+    """Put the recording of the broker and those of the devices together.
+
+    Raises:
+        RecordingError: if one is damaged, or `out` cannot be written.
+    """
+    merge_recordings([wire, *streams], out, software=SOFTWARE, clock_s=time.monotonic)
