@@ -1,0 +1,1 @@
+"""Replaying a recording: to a broker, or straight into a cloud."""
