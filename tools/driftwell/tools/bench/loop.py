@@ -10,7 +10,7 @@ import signal
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
@@ -35,9 +35,14 @@ from driftwell.tools.bench.plan import DEVICE, Plan
 from driftwell.tools.configuration import read_settings
 from driftwell.tools.programs import CLOCKS, cloud_client_id, edge_client_id, new_session
 from driftwell.tools.readiness import CLOUD_IS_READY, until_logged
+from driftwell.tools.recorded_run import cloud_document, join_run, recorded_wire
+from driftwell.tools.recorder_link import connect_recorder
+from driftwell.tools.subscriptions import group_filters
 
 SETTLE_LIMIT_S: Final = 120.0
 LOOK_S: Final = 0.1
+WIRE: Final = "wire.mcap"
+STREAM: Final = "stream.mcap"
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,11 +61,14 @@ async def run_stream(plan: Plan, method: str, stream: Path, folder: Path) -> Out
     Raises:
         DriftwellError: what kept the daemons from finishing.
     """
+    out = plan.recording_of(stream.stem, method)
     if plan.transport == "inprocess":
         summary = await _in_process(plan, method, stream, folder)
     else:
         async with _broker(plan.broker) as url:
             summary = await _as_processes(plan, method, stream, folder, url)
+    if out is not None:
+        await asyncio.to_thread(join_run, folder / WIRE, [folder / STREAM], out)
     return Outcome(_read_labels(folder / "predictions.jsonl"), summary, _digests(folder))
 
 
@@ -72,6 +80,7 @@ def _edge_settings(plan: Plan, stream: Path, folder: Path, url: str) -> EdgeSett
             "bundle": plan.edge, "source": f"npz:{stream}", "device": DEVICE, "broker": url,
             "state_dir": folder / "edge", "batch": plan.batch, "pace": plan.pace,
             "predictions": str(folder / "predictions.jsonl"), "threads": plan.threads,
+            "record": folder / STREAM if plan.record else None,
         },
     )  # fmt: skip
 
@@ -109,8 +118,15 @@ async def _in_process(plan: Plan, method: str, stream: Path, folder: Path) -> Su
             clean=False,
         )
 
+    def connect_listener(subscriptions: tuple[str, ...]) -> Connection:
+        return MemoryConnection(
+            broker=broker,
+            client_id="recorder",
+            subscriptions=tuple((topic_filter, 1) for topic_filter in subscriptions),
+        )
+
     stopping, never = asyncio.Event(), asyncio.Event()
-    async with asyncio.TaskGroup() as group:
+    async with _recorded(plan, cloud, folder, connect_listener), asyncio.TaskGroup() as group:
         group.create_task(
             run_cloud(
                 cloud, connect=connect_cloud, session=new_session(), wall_ns=CLOCKS.wall_ns,
@@ -128,7 +144,14 @@ async def _in_process(plan: Plan, method: str, stream: Path, folder: Path) -> Su
 async def _as_processes(plan: Plan, method: str, stream: Path, folder: Path, url: str) -> Summary:
     edge = _edge_settings(plan, stream, folder, url)
     cloud = _cloud_settings(plan, method, folder, url)
-    async with _program("cloud", cloud, folder) as learning:
+
+    def connect(subscriptions: tuple[str, ...]) -> Connection:
+        return connect_recorder(url, cloud.group, subscriptions, name="bench")
+
+    async with (
+        _recorded(plan, cloud, folder, connect),
+        _program("cloud", cloud, folder) as learning,
+    ):
         log = folder / "cloud.log"
         await until_logged(log, CLOUD_IS_READY, has_ended=lambda: learning.returncode is not None)
         async with _program("edge", edge, folder) as running:
@@ -137,6 +160,22 @@ async def _as_processes(plan: Plan, method: str, stream: Path, folder: Path, url
                 raise BrokerError(f"the edge daemon failed; its log ends:\n{tail}")
             await _until_settled(folder)
     return _read_summary(folder / "edge.json")
+
+
+@asynccontextmanager
+async def _recorded(
+    plan: Plan,
+    cloud: CloudSettings,
+    folder: Path,
+    connect: Callable[[tuple[str, ...]], Connection],
+) -> AsyncIterator[None]:
+    """Record what goes over the broker, if the plan wants it."""
+    if plan.record is None:
+        yield
+        return
+    connection = connect(group_filters(cloud.group))
+    async with recorded_wire(folder / WIRE, connection, cloud_document(cloud)):
+        yield
 
 
 @asynccontextmanager

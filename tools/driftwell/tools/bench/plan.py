@@ -32,3 +32,21 @@ class Plan:
     threads: int
     edge_assignments: tuple[str, ...] = ()
     cloud_assignments: tuple[str, ...] = ()
+    record: Path | None = None
+    """Where each run with a cloud is recorded; see `recording_of`."""
+
+    @property
+    def cloud_methods(self) -> tuple[str, ...]:
+        """The methods that have a cloud, and so something to record."""
+        return tuple(name for name in self.methods if name in METHODS)
+
+    def recording_of(self, stream: str, method: str) -> Path | None:
+        """The recording of one run: `record`, with the run's name in it if there are several."""
+        if self.record is None:
+            return None
+        runs = len(self.cloud_methods) * (1 if self.protocol == "continual" else len(self.streams))
+        return (
+            self.record
+            if runs == 1
+            else self.record.with_stem(f"{self.record.stem}-{stream}-{method}")
+        )

@@ -2,13 +2,16 @@
 
 import sys
 from pathlib import Path
-from typing import Annotated, cast
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.console import Console
 
 from driftwell.messages.errors import SettingsError
 from driftwell.tools.cli.logs import configure_logs
+
+if TYPE_CHECKING:
+    from driftwell.tools.bench.plan import Plan
 
 app = typer.Typer(help="Measure methods on recorded streams.", no_args_is_help=True)
 
@@ -43,6 +46,9 @@ def stream(
     batch: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 64,
     seed: Annotated[int, typer.Option(min=0, help="Seed of the replay.")] = 0,
     threads: Annotated[int, typer.Option(min=1, help="Threads of edge and cloud each.")] = 1,
+    record: Annotated[
+        Path | None, typer.Option(help="Record each run that has a cloud to this .mcap file.")
+    ] = None,
     format_: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
     edge_set: Annotated[list[str] | None, typer.Option(help="Edge setting key=value.")] = None,
     cloud_set: Annotated[list[str] | None, typer.Option(help="Cloud setting key=value.")] = None,
@@ -75,7 +81,9 @@ def stream(
         threads=threads,
         edge_assignments=tuple(edge_set or ()),
         cloud_assignments=tuple(cloud_set or ()),
+        record=record,
     )
+    _require_recordings(plan)
     _require(format_, ("table", "json"), "--format")
     configure_logs("warning", as_json=False)  # the daemons of an in-process run would drown it
     progress = Console(stderr=True, highlight=False)
@@ -92,6 +100,18 @@ def stream(
         sys.stdout.write(as_json(results) + "\n")
     else:
         Console(width=None if sys.stdout.isatty() else 140).print(as_table(results))
+
+
+def _require_recordings(plan: "Plan") -> None:
+    """Say before the first run, not after it, that there is nothing to record or no place."""
+    if plan.record is None:
+        return
+    if not plan.cloud_methods:
+        raise SettingsError("--record needs a method with a cloud, such as --method cema")
+    streams = ["continual"] if plan.protocol == "continual" else [s.stem for s in plan.streams]
+    for path in (plan.recording_of(s, m) for s in streams for m in plan.cloud_methods):
+        if path is not None and path.exists():
+            raise SettingsError(f"{path} is there already; choose another --record")
 
 
 def _require(value: str, known: tuple[str, ...], option: str) -> str:

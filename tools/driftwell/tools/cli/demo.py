@@ -24,6 +24,16 @@ def run_demo(
     ] = None,
     samples: Annotated[int, typer.Option(min=40, help="Images a camera.")] = 2400,
     rate: Annotated[float, typer.Option(min=1, help="Images a second and camera.")] = 60,
+    lockstep: Annotated[
+        bool,
+        typer.Option(
+            "--lockstep",
+            help="Wait for the cloud after each batch: the same seed, the same versions.",
+        ),
+    ] = False,
+    record: Annotated[
+        Path | None, typer.Option(help="Record the whole run to this .mcap file.")
+    ] = None,
     keep: Annotated[
         bool, typer.Option("--keep", help="Keep streams, answers and state folders in --out.")
     ] = False,
@@ -48,6 +58,8 @@ def run_demo(
         samples=samples,
         rate=rate,
         keep=keep,
+        lockstep=lockstep,
+        record=record,
     )
     raise typer.Exit(run(options, Console(stderr=True, highlight=False)))
 

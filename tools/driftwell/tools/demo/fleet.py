@@ -9,9 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from driftwell.cloud.settings import CloudSettings, method_document
 from driftwell.messages.errors import DriftwellError
+from driftwell.tools.configuration import read_settings
 from driftwell.tools.demo.scene import Camera
 from driftwell.tools.demo.training import Bundles
+from driftwell.tools.readiness import until_logged
 
 GROUP: Final = "demo"
 GRACE_S: Final = 5.0
@@ -59,14 +62,23 @@ class Places:
         return self.out / "state"
 
     @property
+    def recordings(self) -> Path:
+        """A recording of its own stream a camera, where the demo is recorded."""
+        return self.out / "recordings"
+
+    @property
     def passing(self) -> tuple[Path, ...]:
         """Folders nobody needs after a demo that came to its end."""
-        return self.streams, self.states, self.answers
+        return self.streams, self.states, self.answers, self.recordings
 
     @property
     def answers(self) -> Path:
         """A file of predictions a camera."""
         return self.out / "predictions"
+
+    def recording(self, device: str) -> Path:
+        """The recorded stream of a device."""
+        return self.recordings / f"{device}.mcap"
 
     def predictions(self, device: str) -> Path:
         """The answers of a device."""
@@ -83,16 +95,30 @@ def cloud_arguments(bundles: Bundles, places: Places, *, url: str, seed: int) ->
     ]  # fmt: skip
 
 
+def cloud_settings(bundles: Bundles, *, seed: int) -> CloudSettings:
+    """What the cloud makes of its command line, for the recording."""
+    return read_settings(
+        CloudSettings,
+        defaults={"method": method_document("cema")},
+        assignments=CLOUD_SETTINGS,
+        flags={
+            "foundation": bundles.foundation.path, "edge": bundles.edge.path,
+            "group": GROUP, "seed": seed,
+        },
+    )  # fmt: skip
+
+
 def edge_arguments(
-    camera: Camera, bundles: Bundles, places: Places, *, url: str, rate: float
+    camera: Camera, bundles: Bundles, places: Places, *, url: str, pace: str, is_recorded: bool
 ) -> list[str]:
     """A device's command line."""
+    recording = ["--record", str(places.recording(camera.name))] if is_recorded else []
     return [
         "edge", "run", "--bundle", str(bundles.edge.path), "--source", f"npz:{camera.stream}",
         "--device", camera.name, "--broker", url, "--group", GROUP,
-        "--state", str(places.states / camera.name), "--batch", "20", "--pace", f"rate:{rate:g}",
+        "--state", str(places.states / camera.name), "--batch", "20", "--pace", pace,
         "--predictions", str(places.predictions(camera.name)), "--threads", "1",
-        *_assignments(EDGE_SETTINGS),
+        *recording, *_assignments(EDGE_SETTINGS),
     ]  # fmt: skip
 
 
@@ -118,6 +144,15 @@ class Fleet:
                 stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log,
                 env={**environment, "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
+
+    async def until_ready(self, name: str, event: str) -> None:
+        """Wait until a program has logged an event.
+
+        Raises:
+            BrokerError: if it ended before, or took too long.
+        """
+        program = self._programs[name]
+        await until_logged(self._log(name), event, has_ended=lambda: program.returncode is not None)
 
     def check(self, *, may_end: frozenset[str]) -> bool:
         """Whether all that may end have ended, and well.

@@ -3,7 +3,8 @@
 import asyncio
 import contextlib
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from pathlib import Path
 from typing import Final
 
 from driftwell.broker.embedded import EmbeddedBroker
@@ -12,6 +13,7 @@ from driftwell.tools.demo.fleet import (
     Fleet,
     Places,
     cloud_arguments,
+    cloud_settings,
     edge_arguments,
     running_fleet,
 )
@@ -19,7 +21,12 @@ from driftwell.tools.demo.record import Record, Tail
 from driftwell.tools.demo.scene import Camera
 from driftwell.tools.demo.telemetry import telemetry_into
 from driftwell.tools.demo.training import Bundles
+from driftwell.tools.readiness import CLOUD_IS_READY
+from driftwell.tools.recorded_run import cloud_document, join_run, recorded_wire
+from driftwell.tools.recorder_link import connect_recorder
+from driftwell.tools.subscriptions import group_filters
 
+WIRE: Final = "wire.mcap"
 LOOK_S: Final = 0.25
 """How often the records are brought up to date and shown."""
 
@@ -31,8 +38,9 @@ async def perform(
     bundles: Bundles,
     places: Places,
     *,
-    rate: float,
+    pace: str,
     seed: int,
+    record: Path | None,
     show: Show,
 ) -> list[Record] | None:
     """Run the fleet over all streams; None if SIGINT or SIGTERM ended it before.
@@ -46,14 +54,41 @@ async def perform(
         async with (
             EmbeddedBroker() as broker,
             telemetry_into(records, url=broker.url, group=GROUP),
+            _recorded(bundles, places, url=broker.url, seed=seed, record=record),
             running_fleet(places.logs) as fleet,
         ):
             await fleet.start("cloud", cloud_arguments(bundles, places, url=broker.url, seed=seed))
+            await fleet.until_ready("cloud", CLOUD_IS_READY)
             for camera in cameras:
-                arguments = edge_arguments(camera, bundles, places, url=broker.url, rate=rate)
+                arguments = edge_arguments(
+                    camera,
+                    bundles,
+                    places,
+                    url=broker.url,
+                    pace=pace,
+                    is_recorded=record is not None,
+                )
                 await fleet.start(camera.name, arguments)
             is_complete = await _follow(fleet, shown, stopping, show)
+    if record is not None:
+        recorded = [places.recording(camera.name) for camera in cameras]
+        streams = [path for path in recorded if path.exists()]
+        await asyncio.to_thread(join_run, places.recordings / WIRE, streams, record)
     return shown if is_complete else None
+
+
+@contextlib.asynccontextmanager
+async def _recorded(
+    bundles: Bundles, places: Places, *, url: str, seed: int, record: Path | None
+) -> AsyncIterator[None]:
+    """Record what goes over the broker, if it is wanted."""
+    if record is None:
+        yield
+        return
+    connection = connect_recorder(url, GROUP, group_filters(GROUP), name="demo")
+    documents = cloud_document(cloud_settings(bundles, seed=seed))
+    async with recorded_wire(places.recordings / WIRE, connection, documents):
+        yield
 
 
 async def _follow(

@@ -38,6 +38,18 @@ class Options:
     samples: int
     rate: float
     keep: bool
+    lockstep: bool = False
+    record: Path | None = None
+
+    @property
+    def pace(self) -> str:
+        """How fast the cameras answer, as a device is told."""
+        return "lockstep" if self.lockstep else f"rate:{self.rate:g}"
+
+    @property
+    def speed(self) -> str:
+        """The same, for people."""
+        return "in step with the cloud" if self.lockstep else f"{self.rate:g} a second"
 
 
 def run(options: Options, console: Console) -> int:
@@ -56,7 +68,13 @@ def run(options: Options, console: Console) -> int:
         console.print("starting one cloud and three cameras; Ctrl-C ends all of them")
         with fleet_view(console) as show:
             performing = perform(
-                cameras, bundles, places, rate=options.rate, seed=options.seed, show=show
+                cameras,
+                bundles,
+                places,
+                pace=options.pace,
+                seed=options.seed,
+                record=options.record,
+                show=show,
             )
             records = asyncio.run(performing)
     except KeyboardInterrupt:
@@ -104,7 +122,7 @@ def write_results(options: Options, records: Sequence[Record], outcomes: Sequenc
     draw_accuracy(records, image)
     settings = {
         "seed": str(options.seed),
-        "images a camera": f"{options.samples}, {options.rate:g} a second",
+        "images a camera": f"{options.samples}, {options.speed}",
         "method": "cema",
         "cloud, beyond the defaults": ", ".join(CLOUD_SETTINGS),
         "cameras, beyond the defaults": ", ".join(EDGE_SETTINGS),
