@@ -26,6 +26,8 @@ class AdaptedState:
 
     arrays: Arrays
     momentum: Arrays
+    is_fresh: bool = False
+    """Whether it has seen no batch yet: the first one sets its statistics."""
 
 
 class AdaptableNetwork:
@@ -46,7 +48,8 @@ class AdaptableNetwork:
                 f"{bundle.path}: no normalisation layer has a weight or bias to learn"
             )
         self._optimizer = torch.optim.SGD(self._learned.values(), learning_rate, momentum)
-        self.source = AdaptedState({n: a.copy() for n, a in bundle.source.items()}, {})
+        arrays = {name: array.copy() for name, array in bundle.source.items()}
+        self.source = AdaptedState(arrays, {}, is_fresh=True)
 
     def _collect(self, module: nn.Module) -> None:
         """Find the live tensors again: the statistics moved into the new layers."""
@@ -60,8 +63,8 @@ class AdaptableNetwork:
             if is_affine(name)
         }
 
-    def load(self, state: AdaptedState, *, is_fresh: bool) -> None:
-        """Put a cohort's state in; `is_fresh` lets the next batch set the statistics."""
+    def load(self, state: AdaptedState) -> None:
+        """Put a cohort's state in; if it is fresh, the next batch sets the statistics."""
         with torch.no_grad():
             for name, tensor in self._tensors.items():
                 tensor.copy_(torch.from_numpy(state.arrays[name]))
@@ -72,7 +75,7 @@ class AdaptableNetwork:
             else:
                 self._optimizer.state.pop(parameter, None)
         for layer in self._layers:
-            layer.is_fresh = is_fresh
+            layer.is_fresh = state.is_fresh
 
     def save(self) -> AdaptedState:
         """Take a copy of the present state out."""

@@ -120,6 +120,7 @@ def encode_models(models: CohortModels) -> bytes:
         "samples": np.array([models.samples], np.int64),
     }
     for network, state in (("foundation", models.foundation), ("edge", models.edge)):
+        arrays[f"{network}/fresh"] = np.array([state.is_fresh], np.uint8)
         for part, named in (("arrays", state.arrays), ("momentum", state.momentum)):
             arrays.update({f"{network}/{part}/{name}": array for name, array in named.items()})
     return save(arrays)
@@ -128,17 +129,21 @@ def encode_models(models: CohortModels) -> bytes:
 def decode_models(content: bytes, order: CohortModels) -> CohortModels:
     """Give models back, their arrays in the order of `order` (any cohort's)."""
     arrays = load(content)
+    steps = int(arrays["steps"][0])
 
     def state(network: str, like: AdaptedState) -> AdaptedState:
         momentum = {name: arrays.get(f"{network}/momentum/{name}") for name in like.arrays}
+        # Before there were reverts nothing was fresh but a cohort without a step.
+        fresh = arrays.get(f"{network}/fresh", np.array([steps == 0]))
         return AdaptedState(
             {name: arrays[f"{network}/arrays/{name}"] for name in like.arrays},
             {name: array for name, array in momentum.items() if array is not None},
+            is_fresh=bool(fresh[0]),
         )
 
     return CohortModels(
         state("foundation", order.foundation),
         state("edge", order.edge),
-        int(arrays["steps"][0]),
+        steps,
         int(arrays["samples"][0]),
     )

@@ -12,13 +12,14 @@ from typing import Final
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from driftwell.cloud.cohort import Cohort, Work, decode_models, encode_models
+from driftwell.cloud.cohort import Cohort, Work, decode_models
 from driftwell.cloud.inbox import admit
-from driftwell.cloud.learner import CohortModels, Learner, Step
-from driftwell.cloud.ledger import DIVERGED, Ledger
+from driftwell.cloud.issuing import Issuer
+from driftwell.cloud.learner import Learner, Step
+from driftwell.cloud.ledger import Ledger
 from driftwell.cloud.policy import Plan, plan_step
-from driftwell.cloud.publisher import Lineage, make_manifest
-from driftwell.cloud.settings import CloudSettings
+from driftwell.cloud.publisher import Lineage
+from driftwell.cloud.settings import CloudSettings, configuration_document
 from driftwell.cloud.settlement import Settlement
 from driftwell.cloud.signing_key import public_key
 from driftwell.cloud.tables import StoredVersion
@@ -27,13 +28,11 @@ from driftwell.messages.codec import Sender, decode, read_sender
 from driftwell.messages.errors import MalformedError, RefusalCode, WireError
 from driftwell.messages.images import Pixels
 from driftwell.messages.samples import SampleBatch
-from driftwell.messages.signing import sign_manifest
 from driftwell.messages.state import State
 from driftwell.messages.telemetry import Telemetry
 from driftwell.models.bundle import Bundle
 
 MAX_DEVICES: Final = 10_000
-DAY_NS: Final = 86_400 * 10**9
 
 log = structlog.get_logger()
 
@@ -66,16 +65,24 @@ class Consumer:
         self.telemetry: dict[str, Telemetry] = {}
         self.counters: Counter[str] = Counter()
         self.settlement = Settlement()
-        self._key = key
-        self._lineage = Lineage(
-            group=settings.group,
-            model=edge.digest,
-            source_digest=edge.manifest.source_digest,
-            source=edge.source,
-            method=settings.method.name,
-            config=settings.method.digest,
-            software=software,
+        self.issuer = Issuer(
+            Lineage(
+                group=settings.group,
+                model=edge.digest,
+                source_digest=edge.manifest.source_digest,
+                source=edge.source,
+                method=settings.method.name,
+                config=settings.method.digest,
+                software=software,
+            ),
+            ledger=ledger,
+            source=learner.source,
+            key=key,
+            expiry_days=settings.expiry_days,
+            wall_ns=wall_ns,
         )
+        self.is_revert_waiting = False
+        """Whether somebody is known to have asked for a revert since the last one."""
         self._sequence: Counter[str] = Counter()
         self._active: dict[str, None] = {}
         """Cohorts something happened to since they were last found idle, in turn."""
@@ -87,6 +94,10 @@ class Consumer:
             SettingsError: if the ledger is of another edge model.
         """
         self.ledger.claim(self.edge.digest)
+        self.ledger.configure(
+            self.settings.method.digest,
+            configuration_document(self.settings, foundation=self.learner.foundation_digest),
+        )
         for name in self.ledger.cohorts():
             cohort = self.cohorts[name] = self._empty_cohort(name)
             saved = self.ledger.models(name)
@@ -171,8 +182,8 @@ class Consumer:
 
     @property
     def has_work(self) -> bool:
-        """Whether a cohort may want a step, or a device waits for its settling ack."""
-        return bool(self._active) or self.settlement.has_waiting
+        """Whether a cohort may want a step or a revert, or a device waits for its settling ack."""
+        return bool(self._active) or self.settlement.has_waiting or self.is_revert_waiting
 
     def next_work(self) -> Work | None:
         """The next step, cohorts taking turns; what expires is booked on the way."""
@@ -197,30 +208,8 @@ class Consumer:
 
     def commit(self, work: Work, step: Step) -> StoredVersion | None:
         """Book a finished step with its models and version, all or nothing."""
-        cohort = work.cohort
-        if not step.is_finite:
-            log.error("cohort.diverged", cohort=cohort.name)
-            self._keep(work, self.learner.source, DIVERGED, None)
-            return None
-        manifest = make_manifest(
-            self._lineage,
-            step.models.edge.arrays,
-            cohort=cohort.name,
-            version=cohort.version + 1,
-            parent=cohort.result or self.edge.manifest.source_digest,
-            created_ns=self.wall_ns(),
-            lifetime_ns=int(self.settings.expiry_days * DAY_NS),
-            newest_sample_ns=max(batch.clock_ns for batch, _ in work.taken),
-            trained_samples=step.models.samples,
-            batches=[batch.name for batch, _ in work.taken],
-        )
-        if manifest is None:
-            self._keep(work, step.models, "trained", None)
-            return None
-        encoded, signature = sign_manifest(manifest, self._key)
-        version = StoredVersion(cohort.name, manifest.version, manifest.result, encoded, signature)
-        self._keep(work, step.models, "trained", version)
-        cohort.version, cohort.result = manifest.version, manifest.result
+        version = self.issuer.follow(work, step)
+        self.counters["steps"] += 1
         return version
 
     def is_idle(self, cohort: Cohort) -> bool:
@@ -231,18 +220,6 @@ class Consumer:
         """An ack that says: nothing more will come of what is stored, until more comes."""
         self.settlement.settle(device, session, self.ledger.stored_seq(device, session))
         return self._ack(device, session, cohort)
-
-    def _keep(
-        self, work: Work, models: CohortModels, fate: str, version: StoredVersion | None
-    ) -> None:
-        cohort = work.cohort
-        self.ledger.use(
-            cohort.name, work.taken, fate=fate, models=encode_models(models), version=version
-        )
-        cohort.models = models
-        cohort.use(work.plan.learn)
-        self.ledger.discard(cohort.name, before_id=cohort.oldest_batch_id)
-        self.counters["steps"] += 1
 
     def _plan(self, cohort: Cohort) -> Plan:
         policy = self.settings.method.policy

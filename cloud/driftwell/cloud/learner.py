@@ -24,7 +24,9 @@ class CohortModels:
     foundation: AdaptedState
     edge: AdaptedState
     steps: int = 0
+    """Steps of the cohort; a revert does not take any back, so no replay comes twice."""
     samples: int = 0
+    """Uploads the edge model has learned from; after a revert, as many as it had then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +58,7 @@ class Learner:
             raise BundleError("foundation and edge bundle take different images")
         if foundation.manifest.classes != edge.manifest.classes:
             raise BundleError("foundation and edge bundle know different classes")
+        self.foundation_digest = foundation.digest
         self._method = method
         self._margin_nats = method.foundation.margin * math.log(len(edge.manifest.classes))
         self._foundation = AdaptableNetwork(
@@ -84,9 +87,8 @@ class Learner:
             uploads: uint8 (N, H, W, C), N >= 2, each used once.
             replay: uint8 (M, H, W, C), M >= 0, seen before.
         """
-        is_first = models.steps == 0
-        self._foundation.load(models.foundation, is_fresh=is_first)
-        self._edge.load(models.edge, is_fresh=is_first)
+        self._foundation.load(models.foundation)
+        self._edge.load(models.edge)
         adapting = weighted_entropy(
             self._foundation.train(self._foundation.prepare(uploads)), self._margin_nats
         )

@@ -12,7 +12,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from driftwell.cloud.tables import SCHEMA, StoredBatch, StoredVersion
+from driftwell.cloud.registry import (
+    add_version,
+    keep_configuration,
+    next_revert,
+    read_newest_versions,
+    read_version,
+    read_versions,
+    upgrade,
+)
+from driftwell.cloud.tables import SCHEMA, RevertRequest, StoredBatch, StoredVersion
 from driftwell.messages.ack import MAX_REFUSED, Refused
 from driftwell.messages.errors import SettingsError
 from driftwell.messages.samples import SampleBatch
@@ -22,7 +31,6 @@ DATABASE: Final = "cloud.sqlite"
 DIVERGED: Final = "rejected:diverged"
 """The fate of samples whose step gave NaN: the cohort goes back to the source state."""
 KEEP_SESSIONS: Final = 256  # a device; an older session's repeats would be new again
-KEEP_VERSIONS: Final = 1000  # a cohort
 
 
 class Ledger:
@@ -32,6 +40,8 @@ class Ledger:
         self._database = open_database(
             folder / DATABASE, SCHEMA, survives_power_failure=survives_power_failure
         )
+        upgrade(self._database)
+        self._configuration: int | None = None
 
     def close(self) -> None:
         """Close the file; everything committed is safe already."""
@@ -52,6 +62,11 @@ class Ledger:
                 f"the state folder is of edge model {owner[:12]}, not {model[:12]}: "
                 "give each edge model a state folder of its own"
             )
+
+    def configure(self, digest: str, document: str) -> None:
+        """Say under which configuration the versions to come are made."""
+        with transaction(self._database) as database:
+            self._configuration = keep_configuration(database, digest, document)
 
     def store(self, batch: SampleBatch, cohort: str, payload: bytes) -> StoredBatch | None:
         """Store a batch durably; None if it, or its refusal, was there already."""
@@ -143,17 +158,20 @@ class Ledger:
                     "UPDATE batches SET used = used + ? WHERE id = ?", (samples, batch.id)
                 )
                 self._book(batch.device, Counter({fate: samples}))
-            if models is not None:
-                database.execute("INSERT OR REPLACE INTO cohorts VALUES (?, ?)", (cohort, models))
-            if version is not None:
-                database.execute(
-                    "INSERT INTO versions VALUES (?, ?, ?, ?, ?)",
-                    (cohort, version.version, version.result, version.manifest, version.signature),
-                )
-                database.execute(
-                    "DELETE FROM versions WHERE cohort = ? AND version <= ?",
-                    (cohort, version.version - KEEP_VERSIONS),
-                )
+            self._keep(cohort, models, version)
+
+    def next_revert(self) -> RevertRequest | None:
+        """The oldest revert that was asked for and not answered."""
+        return next_revert(self._database)
+
+    def answer_revert(
+        self, request: RevertRequest, *, models: bytes | None = None,
+        version: StoredVersion | None = None,
+    ) -> None:  # fmt: skip
+        """Take a request away, with all that followed from it, in one transaction."""
+        with transaction(self._database) as database:
+            database.execute("DELETE FROM reverts WHERE id = ?", (request.id,))
+            self._keep(request.cohort, models, version)
 
     def discard(self, cohort: str, *, before_id: int) -> None:
         """Delete used batches the replay buffer no longer holds.
@@ -176,23 +194,25 @@ class Ledger:
 
     def versions(self, cohort: str | None = None) -> Iterator[StoredVersion]:
         """Versions, oldest first, of one cohort or of all."""
-        rows = self._database.execute(
-            "SELECT cohort, version, result, manifest, signature FROM versions "
-            "WHERE ?1 IS NULL OR cohort = ?1 ORDER BY cohort, version",
-            (cohort,),
-        )
-        return (StoredVersion(*row) for row in rows)
+        return read_versions(self._database, cohort)
+
+    def version(self, cohort: str, version: int) -> StoredVersion | None:
+        """One version; None if it is not there, or not any more."""
+        return read_version(self._database, cohort, version)
 
     def newest_versions(self) -> list[StoredVersion]:
         """The newest version of each cohort."""
-        rows = self._database.execute(
-            "SELECT cohort, max(version), result, manifest, signature FROM versions GROUP BY cohort"
-        )
-        return [StoredVersion(*row) for row in rows]
+        return read_newest_versions(self._database)
 
     def books(self) -> dict[str, dict[str, int]]:
         """Samples by device and fate; `pending` is what has none yet."""
         return read_books(self._database)
+
+    def _keep(self, cohort: str, models: bytes | None, version: StoredVersion | None) -> None:
+        if models is not None:
+            self._database.execute("INSERT OR REPLACE INTO cohorts VALUES (?, ?)", (cohort, models))
+        if version is not None:
+            add_version(self._database, version, self._configuration)
 
     def _is_known(self, device: str, session: str, seq: int) -> bool:
         return seq <= self.stored_seq(device, session) or self._has(device, session, seq)

@@ -7,6 +7,7 @@ from typing import Final
 from driftwell.broker import Connection, Outcome
 from driftwell.cloud.consumer import Consumer, log
 from driftwell.cloud.intake import take_message
+from driftwell.cloud.reverting import carry_out_reverts
 from driftwell.cloud.tables import StoredVersion
 from driftwell.messages.ack import Ack
 from driftwell.messages.codec import encode
@@ -22,6 +23,8 @@ from driftwell.messages.topics import (
 
 RETRY_S: Final = 5.0
 """How long to wait before a step is tried again that the disk would not take."""
+LOOK_S: Final = 1.0
+"""How often to look whether somebody asked for a revert."""
 
 
 async def consume_loop(consumer: Consumer, connection: Connection) -> None:
@@ -42,9 +45,11 @@ async def consume_loop(consumer: Consumer, connection: Connection) -> None:
 
 
 async def learn_loop(consumer: Consumer, connection: Connection) -> None:
-    """Run steps while there are any; then tell the devices that all is settled."""
+    """Run reverts and steps while there are any; then tell the devices that all is settled."""
     while True:
         try:
+            for version in carry_out_reverts(consumer):
+                await publish_version(consumer, connection, version)
             work = consumer.next_work()
         except sqlite3.OperationalError as error:
             await _wait_for_disk(error)
@@ -54,23 +59,35 @@ async def learn_loop(consumer: Consumer, connection: Connection) -> None:
                 consumer.learner.step, work.cohort.models, work.uploads, work.replay
             )
             try:
-                version = consumer.commit(work, step)
+                made = consumer.commit(work, step)
             except sqlite3.OperationalError as error:
                 await _wait_for_disk(error)
                 continue
-            if version is not None:
+            if made is not None:
                 log.info(
                     "version.made",
-                    cohort=version.cohort,
-                    version=version.version,
+                    cohort=made.cohort,
+                    version=made.version,
                     foundation_loss=round(step.foundation_loss, 4),
                     distillation_loss=round(step.distillation_loss, 4),
                 )
-                await publish_version(consumer, connection, version)
+                await publish_version(consumer, connection, made)
             continue
         await _settle(consumer, connection)
         async with consumer.changed:
             await consumer.changed.wait_for(lambda: consumer.has_work)
+
+
+async def revert_loop(consumer: Consumer) -> None:
+    """Look for reverts that were asked for, and wake the learning loop: it carries them out."""
+    while True:
+        await asyncio.sleep(LOOK_S)
+        try:
+            consumer.is_revert_waiting = consumer.ledger.next_revert() is not None
+        except sqlite3.OperationalError as error:
+            log.error("ledger.not-read", error=str(error))
+        if consumer.is_revert_waiting:
+            await consumer.announce()
 
 
 async def _wait_for_disk(error: sqlite3.OperationalError) -> None:

@@ -6,7 +6,6 @@ the connection closes, the ledger closes. Nothing needs flushing: every commit i
 
 import asyncio
 import contextlib
-import importlib.metadata
 import os
 from collections.abc import Callable
 
@@ -14,10 +13,11 @@ import structlog
 import torch
 
 from driftwell.broker import Connection
+from driftwell.cloud.code_identity import software_name
 from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.learner import Learner
 from driftwell.cloud.ledger import Ledger
-from driftwell.cloud.loops import consume_loop, head_loop, learn_loop
+from driftwell.cloud.loops import consume_loop, head_loop, learn_loop, revert_loop
 from driftwell.cloud.settings import CloudSettings
 from driftwell.cloud.signing_key import signing_key
 from driftwell.messages.topics import Kind, kind_filter
@@ -72,7 +72,7 @@ async def run_cloud(
             key=signing_key(folder),
             session=session,
             wall_ns=wall_ns,
-            software=f"driftwell {importlib.metadata.version('driftwell')}",
+            software=software_name(),
         )
         consumer.restore()
         connection = connect(subscriptions(settings))
@@ -86,6 +86,7 @@ async def run_cloud(
                     "consume": consume_loop(consumer, connection),
                     "learn": learn_loop(consumer, connection),
                     "head": head_loop(consumer, connection),
+                    "revert": revert_loop(consumer),
                 }.items()
             ]
             await stopping.wait()

@@ -120,3 +120,14 @@ class CloudSettings(_Strict, frozen=True, kw_only=True):
     message_limit_bytes: Annotated[int, msgspec.Meta(ge=4096, le=200_000_000)] = MESSAGE_LIMIT
     metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
     """Port on the loopback interface for Prometheus; None: no metrics endpoint."""
+
+
+def configuration_document(settings: CloudSettings, *, foundation: str) -> str:
+    """Everything the operator chose that decides the bits of a version, as JSON.
+
+    Args:
+        settings: Of the cloud.
+        foundation: Digest of the foundation bundle; the edge bundle's is in every manifest.
+    """
+    chosen = {"method": settings.method, "seed": settings.seed, "foundation": foundation}
+    return msgspec.json.encode(chosen).decode()

@@ -32,10 +32,22 @@ CREATE TABLE IF NOT EXISTS cohorts (cohort TEXT PRIMARY KEY, models BLOB NOT NUL
 CREATE TABLE IF NOT EXISTS versions (
     cohort TEXT NOT NULL, version INTEGER NOT NULL, result TEXT NOT NULL,
     manifest BLOB NOT NULL, signature BLOB NOT NULL,
+    configuration INTEGER,
     PRIMARY KEY (cohort, version)
+);
+CREATE TABLE IF NOT EXISTS configurations (
+    id INTEGER PRIMARY KEY, digest TEXT NOT NULL, document TEXT NOT NULL,
+    UNIQUE (digest, document)
 );
 CREATE TABLE IF NOT EXISTS owner (model TEXT PRIMARY KEY);
 """
+
+REVERTS: Final = """
+CREATE TABLE IF NOT EXISTS reverts (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, cohort TEXT NOT NULL, version INTEGER NOT NULL
+);
+"""
+"""A table of its own: whoever asks for a revert makes it if an older cloud did not."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +79,16 @@ class StoredVersion:
     result: str
     manifest: bytes
     signature: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class RevertRequest:
+    """Somebody wants a cohort to go back."""
+
+    id: int
+    cohort: str
+    version: int
+    """To what this version leads to; 0 is the source state."""
 
 
 LIST_VERSIONS: Final = "SELECT cohort, version, result FROM versions ORDER BY cohort, version"

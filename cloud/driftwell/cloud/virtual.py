@@ -7,15 +7,16 @@ fast they come.
 """
 
 import contextlib
-import importlib.metadata
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from driftwell.cloud.code_identity import software_name
 from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.intake import take_message
 from driftwell.cloud.learner import Learner
 from driftwell.cloud.ledger import Ledger
+from driftwell.cloud.reverting import carry_out_reverts
 from driftwell.cloud.settings import CloudSettings
 from driftwell.cloud.signing_key import signing_key
 from driftwell.cloud.tables import StoredVersion
@@ -62,7 +63,7 @@ class VirtualCloud:
         return self._learn()
 
     def _learn(self) -> list[StoredVersion]:
-        versions = []
+        versions = list(carry_out_reverts(self.consumer))
         while (work := self.consumer.next_work()) is not None:
             began_s = self._monotonic_s()
             step = self.consumer.learner.step(work.cohort.models, work.uploads, work.replay)
@@ -108,7 +109,7 @@ def open_virtual_cloud(
             key=signing_key(folder),
             session=SESSION,
             wall_ns=clock,
-            software=f"driftwell {importlib.metadata.version('driftwell')}",
+            software=software_name(),
         )
         consumer.restore()
         yield VirtualCloud(consumer, clock, monotonic_s=monotonic_s)

@@ -10,10 +10,13 @@ from rich.markup import escape
 
 from driftwell.messages.errors import DriftwellError
 from driftwell.tools.arithmetic import choose_arithmetic
-from driftwell.tools.cli import bench, broker, bundle, cloud, edge
+from driftwell.tools.cli import bench, broker, bundle, cloud, edge, model, recording
 from driftwell.tools.cli.books import print_books
 from driftwell.tools.cli.demo import run_demo
 from driftwell.tools.cli.logs import configure_logs
+from driftwell.tools.cli.record import run_record
+from driftwell.tools.cli.replay import run_replay
+from driftwell.tools.cli.whatif import run_whatif
 
 USAGE_ERROR = 2
 
@@ -30,7 +33,12 @@ app.add_typer(cloud.app, name="cloud")
 app.add_typer(bundle.app, name="bundle")
 app.add_typer(broker.app, name="broker")
 app.add_typer(bench.app, name="bench")
+app.add_typer(recording.app, name="recording")
+app.add_typer(model.app, name="model")
 app.command("demo")(run_demo)
+app.command("record")(run_record)
+app.command("replay")(run_replay)
+app.command("whatif")(run_whatif)
 app.command("books")(print_books)
 
 

@@ -1,0 +1,141 @@
+"""Issues versions: what a step led to, or a revert goes back to, signed and booked whole.
+
+The ledger first, then memory: what fails on the disk has not happened.
+"""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Final
+
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from driftwell.cloud.adaptation import AdaptedState
+from driftwell.cloud.cohort import Cohort, Work, encode_models
+from driftwell.cloud.learner import CohortModels, Step
+from driftwell.cloud.ledger import DIVERGED, Ledger
+from driftwell.cloud.publisher import Lineage, make_manifest, make_revert
+from driftwell.cloud.tables import RevertRequest, StoredVersion
+from driftwell.messages.delta import apply_delta
+from driftwell.messages.errors import DeltaError, RefusalCode
+from driftwell.messages.head import Manifest
+from driftwell.messages.signing import read_manifest, sign_manifest
+
+DAY_NS: Final = 86_400 * 10**9
+
+log = structlog.get_logger()
+
+
+class Issuer:
+    """Makes the versions of one cloud. A step and a revert must not overlap (`learn_loop`)."""
+
+    def __init__(
+        self,
+        lineage: Lineage,
+        *,
+        ledger: Ledger,
+        source: CohortModels,
+        key: Ed25519PrivateKey,
+        expiry_days: float,
+        wall_ns: Callable[[], int],
+    ) -> None:
+        self._lineage = lineage
+        self._ledger = ledger
+        self._source = source
+        self._key = key
+        self._lifetime_ns = int(expiry_days * DAY_NS)
+        self._wall_ns = wall_ns
+
+    def follow(self, work: Work, step: Step) -> StoredVersion | None:
+        """Book a finished step with its models and version; None if it made no version.
+
+        A step that is not finite takes the cohort back to the source, without a version.
+        """
+        cohort = work.cohort
+        if not step.is_finite:
+            log.error("cohort.diverged", cohort=cohort.name)
+            self._book(work, self._source, DIVERGED, None)
+            return None
+        manifest = make_manifest(
+            self._lineage,
+            step.models.edge.arrays,
+            cohort=cohort.name,
+            version=cohort.version + 1,
+            parent=self._parent(cohort),
+            created_ns=self._wall_ns(),
+            lifetime_ns=self._lifetime_ns,
+            newest_sample_ns=max(batch.clock_ns for batch, _ in work.taken),
+            trained_samples=step.models.samples,
+            batches=[batch.name for batch, _ in work.taken],
+        )
+        if manifest is None:
+            self._book(work, step.models, "trained", None)
+            return None
+        version = self._sign(manifest)
+        self._book(work, step.models, "trained", version)
+        cohort.version, cohort.result = version.version, version.result
+        return version
+
+    def revert(self, cohort: Cohort, request: RevertRequest) -> StoredVersion:
+        """Carry a revert out: a new version with the bits of an earlier one.
+
+        Raises:
+            WireError: if the earlier version is not there or damaged; nothing has changed.
+        """
+        target = self._target(request)
+        manifest = make_revert(
+            self._lineage,
+            target,
+            cohort=cohort.name,
+            version=cohort.version + 1,
+            parent=self._parent(cohort),
+            created_ns=self._wall_ns(),
+            lifetime_ns=self._lifetime_ns,
+        )
+        models = self._models_of(manifest, cohort.models)
+        version = self._sign(manifest)
+        self._ledger.answer_revert(request, models=encode_models(models), version=version)
+        cohort.models = models
+        cohort.version, cohort.result = version.version, version.result
+        return version
+
+    def _target(self, request: RevertRequest) -> Manifest | None:
+        if request.version == 0:
+            return None
+        stored = self._ledger.version(request.cohort, request.version)
+        if stored is None:
+            raise DeltaError(f"there is no version {request.version}", RefusalCode.OLDER_VERSION)
+        return read_manifest(stored.manifest)
+
+    def _models_of(self, manifest: Manifest, before: CohortModels) -> CohortModels:
+        """Where learning goes on after a revert.
+
+        The edge model has the version's bits. The state it had before rounding, its momentum
+        and the foundation model's state of that time are not kept: they begin anew.
+        """
+        if manifest.result == self._lineage.source_digest:
+            return replace(self._source, steps=before.steps)
+        return replace(
+            self._source,
+            edge=AdaptedState(apply_delta(self._lineage.source, manifest.delta), {}),
+            steps=before.steps,
+            samples=manifest.provenance.trained_samples,
+        )
+
+    def _parent(self, cohort: Cohort) -> str:
+        return cohort.result or self._lineage.source_digest
+
+    def _sign(self, manifest: Manifest) -> StoredVersion:
+        encoded, signature = sign_manifest(manifest, self._key)
+        return StoredVersion(manifest.cohort, manifest.version, manifest.result, encoded, signature)
+
+    def _book(
+        self, work: Work, models: CohortModels, fate: str, version: StoredVersion | None
+    ) -> None:
+        cohort = work.cohort
+        self._ledger.use(
+            cohort.name, work.taken, fate=fate, models=encode_models(models), version=version
+        )
+        cohort.models = models
+        cohort.use(work.plan.learn)
+        self._ledger.discard(cohort.name, before_id=cohort.oldest_batch_id)

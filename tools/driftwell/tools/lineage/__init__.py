@@ -1,0 +1,1 @@
+"""Where versions come from, what they changed, and which one to go back to."""

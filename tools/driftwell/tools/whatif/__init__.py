@@ -1,0 +1,1 @@
+"""A recorded run again, with other settings: variants side by side."""

@@ -1,0 +1,131 @@
+"""A device of a recorded run, answering the same images again.
+
+Its decisions are the edge's own: the node with its filter, the packing, the checks of a
+version. What is missing is what only a network and a disk need: spool, window, resends.
+"""
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftwell.edge.node import EdgeNode, Predictions
+from driftwell.edge.packing import Selection, pack_selection, stamp
+from driftwell.edge.settings import EdgeSettings
+from driftwell.messages.codec import decode, encode
+from driftwell.messages.errors import MalformedError, WireError
+from driftwell.messages.head import Head, Manifest
+from driftwell.messages.signing import verify_head
+from driftwell.messages.state import State
+from driftwell.models.bundle import Bundle
+from driftwell.tools.whatif.batches import Batch, Cutter
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """One answered batch."""
+
+    labels: NDArray[np.int64]
+    """(N,): the classes it was answered with."""
+    swapped: Manifest | None
+    """The version that answered first with this batch, if one did."""
+    uploads: tuple[tuple[bytes, int], ...]
+    """Encoded sample batches, numbered, and how many images each holds."""
+
+
+@dataclass(slots=True)
+class VirtualDevice:
+    """One run of a device, from its birth to its end."""
+
+    settings: EdgeSettings
+    bundle: Bundle
+    session: str
+    cutter: Cutter
+    node: EdgeNode = field(init=False)
+    last_seq: int = 0
+
+    def __post_init__(self) -> None:
+        self.node = EdgeNode(
+            self.bundle,
+            self.settings.filter,
+            group=self.settings.group,
+            cohort=self.settings.cohort_name,
+            measure_first_batch=self.settings.statistics == "first-batch",
+        )
+
+    def answer(self, batch: Batch, *, now_ns: int) -> Answer:
+        """Answer a batch and pack what the filter selects.
+
+        Raises:
+            ArrayError: if the images are not what the model takes.
+        """
+        predictions = self.node.infer(batch.images)
+        return Answer(
+            predictions.label.astype(np.int64),
+            predictions.swapped,
+            tuple(self._uploads(batch, predictions, now_ns)),
+        )
+
+    def take_head(self, payload: bytes, *, now_ns: int) -> bool:
+        """Check a version as a device does; whether it was taken or known already.
+
+        The key is the head's own: the signer is the cloud of this very run.
+        """
+        try:
+            head = decode(payload, limit_bytes=self.settings.message_limit_bytes)
+            if not isinstance(head, Head):
+                raise MalformedError("no head")
+            self.node.offer(verify_head(head, head.key), now_ns=now_ns)
+        except WireError:
+            return False
+        return True
+
+    def state(self, status: Literal["ready", "stopped"], *, now_ns: int) -> bytes:
+        """The birth document, or the orderly end."""
+        incumbent = self.node.incumbent
+        return encode(
+            State(
+                device=self.settings.device,
+                session=self.session,
+                seq=1,
+                clock_ns=now_ns,
+                model=self.bundle.digest,
+                status=status,
+                cohort=self.settings.cohort_name,
+                version=incumbent.version,
+                result=incumbent.result,
+                last_seq=self.last_seq,
+            )
+        )
+
+    def _uploads(
+        self, batch: Batch, predictions: Predictions, now_ns: int
+    ) -> list[tuple[bytes, int]]:
+        mask = predictions.selected
+        limit_bytes = self.settings.message_limit_bytes
+        packed, _ = pack_selection(
+            Selection(
+                batch.images[mask],
+                batch.index[mask],
+                predictions.entropy[mask],
+                predictions.label[mask],
+            ),
+            device=self.settings.device,
+            cohort=self.settings.cohort_name,
+            model=self.bundle.digest,
+            clock_ns=now_ns,
+            limit_bytes=limit_bytes,
+        )
+        return [(self._numbered(payload, limit_bytes), samples) for payload, samples in packed]
+
+    def _numbered(self, payload: bytes, limit_bytes: int) -> bytes:
+        self.last_seq += 1
+        # All earlier batches are settled: the cloud answers before the next one is sent.
+        return stamp(
+            payload,
+            session=self.session,
+            seq=self.last_seq,
+            oldest_seq=self.last_seq,
+            limit_bytes=limit_bytes,
+        )

@@ -1,0 +1,113 @@
+"""Pure. The settings of a recorded run, as its documents say them, and a variant's changes.
+
+Where a recording has no documents, the defaults stand in.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, TypeVar
+
+from driftwell.cloud.settings import CloudSettings, method_document
+from driftwell.edge.settings import EdgeSettings
+from driftwell.messages.errors import RecordingError, SettingsError
+from driftwell.tools.configuration import read_settings
+from driftwell.tools.whatif.variants import METHOD, Variant
+
+CLOUD_DOCUMENT: Final = "settings:cloud"
+EDGE_DOCUMENT: Final = "settings:edge:"
+DEFAULT_METHOD: Final = "cema"
+
+Document = Mapping[str, Any]
+Settings = TypeVar("Settings", EdgeSettings, CloudSettings)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedSettings:
+    """The documents of a recording that say settings."""
+
+    edges: Mapping[str, Document]
+    """By device."""
+    cloud: Document | None
+
+    def edge_settings(
+        self, variant: Variant, *, device: str, cohort: str, group: str, bundle: Path
+    ) -> EdgeSettings:
+        """A device's settings in a variant.
+
+        Args:
+            variant: What it changes.
+            device: Whose settings.
+            cohort: The cohort its batches name, for a device without a document.
+            group: The group of its topics.
+            bundle: The edge bundle that is here.
+
+        Raises:
+            SettingsError: if a value is out of range.
+        """
+        default = {"source": "npz:recorded", "cohort": None if cohort == device else cohort}
+        return _named(
+            variant,
+            lambda: read_settings(
+                EdgeSettings,
+                defaults=self.edges.get(device, default),
+                assignments=variant.edge,
+                flags={"bundle": bundle, "device": device, "group": group},
+            ),
+        )
+
+    def cloud_settings(
+        self, variant: Variant, *, group: str, edge: Path, foundation: Path
+    ) -> CloudSettings:
+        """The cloud's settings in a variant; a baseline leaves the recorded method in them.
+
+        Raises:
+            SettingsError: if a value is out of range.
+        """
+        document = dict(self.cloud or {METHOD: method_document(DEFAULT_METHOD)})
+        if variant.method is not None and variant.baseline is None:
+            document[METHOD] = method_document(variant.method)
+        return _named(
+            variant,
+            lambda: read_settings(
+                CloudSettings,
+                defaults=document,
+                assignments=variant.cloud,
+                flags={"edge": edge, "foundation": foundation, "group": group},
+            ),
+        )
+
+
+def read_documents(documents: Mapping[str, str]) -> RecordedSettings:
+    """Find the settings among a recording's documents.
+
+    Raises:
+        RecordingError: if one is not the JSON object it should be.
+    """
+    cloud = documents.get(CLOUD_DOCUMENT)
+    return RecordedSettings(
+        {
+            name.removeprefix(EDGE_DOCUMENT): _parse(name, text)
+            for name, text in documents.items()
+            if name.startswith(EDGE_DOCUMENT)
+        },
+        None if cloud is None else _parse(CLOUD_DOCUMENT, cloud),
+    )
+
+
+def _parse(name: str, text: str) -> Document:
+    try:
+        document = json.loads(text)
+    except ValueError as error:
+        raise RecordingError(f"the recording's document {name!r} is no JSON: {error}") from error
+    if not isinstance(document, dict):
+        raise RecordingError(f"the recording's document {name!r} is no JSON object")
+    return document
+
+
+def _named(variant: Variant, read: Callable[[], Settings]) -> Settings:
+    try:
+        return read()
+    except SettingsError as error:
+        raise SettingsError(f"variant {variant.name!r}: {error}") from error
