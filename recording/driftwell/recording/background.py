@@ -16,7 +16,7 @@ from driftwell.recording.form import RecordedMessage
 
 LIMIT_BYTES: Final = 128_000_000
 OVERHEAD_BYTES: Final = 500  # what a message takes in memory beside its payload
-LOOK_S: Final = 0.5  # how often an idle recording looks whether its chunk is old enough
+LOOK_S: Final = 0.1  # how often an idle recording looks whether its chunk is old enough
 
 
 class MessageWriter(Protocol):

@@ -7,6 +7,7 @@ that was sent twice is taken once. Images are read twice from the file, never he
 import csv
 import zipfile
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -115,8 +116,10 @@ def export_npz(
                     np.lib.format.write_array(file, column, allow_pickle=False)
         part.replace(out)
     except OSError as error:
-        part.unlink(missing_ok=True)
         raise RecordingError(f"{out} cannot be written: {error.strerror}") from error
+    finally:
+        with suppress(OSError):
+            part.unlink(missing_ok=True)
     return Exported(selected.device, str(selected.kind), count, LABEL in columns, selected.left_out)
 
 

@@ -93,9 +93,10 @@ def message_form(kind: Kind | None) -> ChannelForm:
 
 
 def is_recordable(message: RecordedMessage) -> bool:
-    """Whether a message fits a recording: its size, its topic's length, its clocks."""
+    """Whether a message fits a recording: its size, its topic, its clocks."""
     return (
-        len(message.payload) <= MAX_MESSAGE
+        not message.topic.startswith(VIEW_PREFIX)
+        and len(message.payload) <= MAX_MESSAGE
         and len(message.topic) <= MAX_TOPIC
         and 0 <= message.received_ns <= MAX_TIME
         and 0 <= message.sent_ns <= MAX_TIME

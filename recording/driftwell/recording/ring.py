@@ -7,9 +7,8 @@ from typing import Final
 from driftwell.messages.codec import decode
 from driftwell.messages.errors import WireError
 from driftwell.messages.event import Event
-from driftwell.messages.topics import Kind
+from driftwell.messages.topics import Kind, parse_topic
 from driftwell.recording.form import MAX_MESSAGE, RecordedMessage
-from driftwell.recording.reader import address_of
 
 LIMIT_BYTES: Final = 256_000_000
 OVERHEAD_BYTES: Final = 500  # what a message takes in memory beside its payload
@@ -49,10 +48,9 @@ class Ring:
 
 def tells_of(message: RecordedMessage, events: Collection[str]) -> bool:
     """Whether the message is a device's event, and one of these."""
-    address = address_of(message.topic)
-    if address is None or address.kind is not Kind.EVENT:
-        return False
     try:
+        if parse_topic(message.topic).kind is not Kind.EVENT:
+            return False
         event = decode(message.payload, limit_bytes=MAX_MESSAGE)
     except WireError:
         return False

@@ -12,12 +12,9 @@ from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
-from mcap.data_stream import RecordBuilder
-from mcap.records import Channel, Schema
-from mcap.writer import CompressionType, Writer
-
 from driftwell.messages.errors import MalformedError, RecordingError
 from driftwell.messages.topics import Kind, parse_topic
+from driftwell.recording.chunking import Chunking
 from driftwell.recording.form import (
     MAX_TOPICS,
     PROFILE,
@@ -73,8 +70,9 @@ class RecordingWriter:
         self._kinds: dict[str, Kind | None] = {}
         self._schemas: dict[str, int] = {}
         self._file = _WholeWrites(path, overwrite=overwrite)
-        self._mcap = Writer(self._file, chunk_bytes, CompressionType.ZSTD)  # type: ignore[arg-type]
-        self._mcap.start(PROFILE, software)
+        self._chunking = Chunking(
+            self._file, profile=PROFILE, library=software, chunk_bytes=chunk_bytes
+        )
         self._save()
 
     def write(self, message: RecordedMessage) -> bool:
@@ -103,7 +101,7 @@ class RecordingWriter:
         Raises:
             RecordingError: if the disk does not take it.
         """
-        self._mcap.add_metadata(name, document_fields(name, text))
+        self._chunking.add_metadata(name, document_fields(name, text))
         self._save()
 
     def tick(self) -> None:
@@ -121,7 +119,7 @@ class RecordingWriter:
         Raises:
             RecordingError: if the disk does not take it.
         """
-        self._mcap.flush()
+        self._chunking.end_chunk()
         self._save()
         self._file.sync()
         self._flushed_s = self._clock_s()
@@ -139,7 +137,7 @@ class RecordingWriter:
         """
         try:
             if not self._file.is_closed:
-                self._mcap.finish()
+                self._chunking.finish()
                 self._save()
                 self._file.sync()
         finally:
@@ -174,28 +172,15 @@ class RecordingWriter:
     def _add_channel(self, topic: str, form: ChannelForm) -> int:
         schema = self._schemas.get(form.schema_name, 0)
         if form.schema and not schema:
-            schema = self._mcap.register_schema(form.schema_name, "jsonschema", form.schema)
+            schema = self._chunking.add_schema(form.schema_name, "jsonschema", form.schema)
             self._schemas[form.schema_name] = schema
-            self._write_aside(Schema(schema, form.schema, "jsonschema", form.schema_name))
-        channel = self._mcap.register_channel(topic, form.encoding, schema)
+        channel = self._chunking.add_channel(topic, form.encoding, schema)
         self._channels[topic] = channel
-        self._write_aside(Channel(channel, topic, form.encoding, {}, schema))
         return channel
 
-    def _write_aside(self, record: Schema | Channel) -> None:
-        # The library writes it into the chunk. This second one is for the case that the
-        # chunk is damaged: `recovery.py` needs the names for all chunks after it.
-        builder = RecordBuilder()
-        record.write(builder)
-        self._file.write(builder.end())
-
     def _add(self, channel: int, message: RecordedMessage, payload: bytes) -> None:
-        self._mcap.add_message(
-            channel,
-            log_time=message.received_ns,
-            data=payload,
-            publish_time=message.sent_ns,
-            sequence=self.messages & 0xFFFF_FFFF,
+        self._chunking.add_message(
+            channel, self.messages & 0xFFFF_FFFF, message.received_ns, message.sent_ns, payload
         )
 
     def _save(self) -> None:
@@ -216,15 +201,13 @@ class _WholeWrites:
         self._path = path
         flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_EXCL)
         try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            self._descriptor = os.open(path, flags, 0o644)
-            _sync_folder(path.parent)
+            self._descriptor = _open(path, flags)
         except FileExistsError:
             raise RecordingError(
                 f"{path} is there already; choose another name, or --force to replace it"
             ) from None
         except OSError as error:
-            raise RecordingError(f"{path} cannot be written: {error}") from error
+            raise RecordingError(f"{path} cannot be written: {error.strerror}") from error
         self._held = BytesIO()
         self.size_bytes = 0
         self.is_closed = False
@@ -238,9 +221,6 @@ class _WholeWrites:
 
     def tell(self) -> int:
         return self.size_bytes + self._held.tell()
-
-    def flush(self) -> None:
-        """The library asks for it; `save` is ours to call."""
 
     def save(self) -> None:
         if self.is_closed:
@@ -275,6 +255,14 @@ class _WholeWrites:
         if not self.is_closed:
             self.is_closed = True
             os.close(self._descriptor)
+
+
+def _open(path: Path, flags: int) -> int:
+    if not path.parent.is_dir():
+        path.parent.mkdir(parents=True)
+    descriptor = os.open(path, flags, 0o644)
+    _sync_folder(path.parent)
+    return descriptor
 
 
 def _sync_folder(folder: Path) -> None:

@@ -72,7 +72,7 @@ def test_damaged_part_is_refused(tmp_path: Path) -> None:
     path = write_recording(tmp_path / "a.mcap", conversation(10))
     other = broken(path, path.read_bytes()[:-20])
 
-    with pytest.raises(RecordingError, match="broken.mcap"):
+    with pytest.raises(RecordingError, match=r"broken\.mcap"):
         _merge([path, other], tmp_path / "out.mcap")
     assert not (tmp_path / "out.mcap").exists()
 

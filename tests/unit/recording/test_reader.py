@@ -16,6 +16,7 @@ from tests.unit.recording.recorded import (
 
 from driftwell.messages.errors import RecordingError
 from driftwell.messages.topics import Kind
+from driftwell.recording.form import RecordedMessage
 from driftwell.recording.reader import Recording, Selection
 from driftwell.recording.recovery import recover, verify
 
@@ -64,7 +65,7 @@ def test_messages_before_a_damaged_chunk_are_given(path: Path) -> None:
     chunks = chunks_of(path)
     start, end, _ = chunks[2]
     other = broken(path, flipped(path.read_bytes(), (start + end) // 2))
-    got = []
+    got: list[RecordedMessage] = []
 
     with Recording(other) as recording, pytest.raises(RecordingError, match="recording recover"):
         got.extend(recording.messages())
@@ -122,7 +123,7 @@ def test_no_mcap_file_is_refused(tmp_path: Path, content: bytes) -> None:
 
 def test_missing_file(tmp_path: Path) -> None:
     """A file that is not there is named."""
-    with pytest.raises(RecordingError, match="a.mcap cannot be read"):
+    with pytest.raises(RecordingError, match=r"a\.mcap cannot be read"):
         Recording(tmp_path / "a.mcap")
 
 

@@ -1,11 +1,14 @@
 import struct
 import tracemalloc
+import zlib
 from pathlib import Path
 
 import msgspec
 import pytest
 import zstandard
 from mcap.opcode import Opcode
+from mcap.reader import make_reader
+from mcap.writer import Writer
 from tests.unit.recording.recorded import (
     SETTINGS,
     broken,
@@ -23,10 +26,10 @@ from driftwell.messages.codec import decode, decode_on_topic
 from driftwell.messages.errors import MalformedError, RecordingError, WireError
 from driftwell.messages.topics import Kind
 from driftwell.recording.chunks import unpack_chunk
-from driftwell.recording.form import RecordedMessage
+from driftwell.recording.form import PROFILE, RecordedMessage
 from driftwell.recording.reader import Recording
-from driftwell.recording.recovery import verify
 from driftwell.recording.records import Record, RecordFile
+from driftwell.recording.recovery import verify
 
 MESSAGES = conversation(120)
 
@@ -38,7 +41,8 @@ def path(tmp_path: Path) -> Path:
 
 def _without(chunks: list[tuple[int, int, int]], *lost: int) -> list[int]:
     """The numbers of the messages that are in other chunks."""
-    kept, first = [], 0
+    kept: list[int] = []
+    first = 0
     for place, (_, _, count) in enumerate(chunks):
         if place not in lost:
             kept.extend(range(first, first + count))
@@ -108,15 +112,18 @@ def test_first_chunk_damaged_and_no_index(path: Path, tmp_path: Path, place: int
     assert read_all(tmp_path / "b.mcap") == [MESSAGES[n] for n in _without(chunks, place)]
 
 
-def test_wrong_length_of_a_record(path: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("byte", range(1, 9))
+def test_wrong_length_of_a_record(path: Path, tmp_path: Path, byte: int) -> None:
     """A record with a wrong length costs itself; the next one is found again."""
-    chunks = chunks_of(path)
-    for byte in range(1, 9):
-        other = broken(path, flipped(path.read_bytes(), chunks[2][0] + byte, bit=3))
+    content, chunks = path.read_bytes(), chunks_of(path)
+    for place in range(len(chunks)):
+        for bit in (0, 3, 4):
+            other = broken(path, flipped(content, chunks[place][0] + byte, bit))
 
-        save(other, tmp_path / "b.mcap")
+            save(other, tmp_path / "b.mcap")
 
-        assert read_all(tmp_path / "b.mcap") == [MESSAGES[n] for n in _without(chunks, 2)], byte
+            saved = read_all(tmp_path / "b.mcap")
+            assert saved == [MESSAGES[n] for n in _without(chunks, place)], (place, bit)
 
 
 def test_bytes_between_records(path: Path, tmp_path: Path) -> None:
@@ -158,6 +165,15 @@ def test_forged_chunk_takes_no_memory(claim: int) -> None:
         unpack_chunk(head + packed)
 
 
+def test_forged_frame_takes_no_memory() -> None:
+    """A packed frame that claims more than its chunk does is not unpacked either."""
+    frame = b"\x28\xb5\x2f\xfd\xe0" + struct.pack("<Q", 2**38) + bytes(20)
+    head = struct.pack("<QQQII4sQ", 0, 0, 1000, 0, 4, b"zstd", len(frame))
+
+    with pytest.raises(RecordingError, match="two claims"):
+        unpack_chunk(head + frame)
+
+
 @pytest.mark.parametrize("compression", [b"lz4", b"????"])
 def test_unknown_compression_is_damage(compression: bytes) -> None:
     """A chunk that is packed in another way is refused by name."""
@@ -186,6 +202,33 @@ def test_wrong_index_is_noticed(path: Path, opcode: Opcode) -> None:
     assert not verdict.is_whole
     assert verdict.index_faults or not verdict.is_closed
     assert verdict.messages == len(MESSAGES)
+
+
+def _index_begins(content: bytes) -> int:
+    start: int = struct.unpack_from("<Q", content, len(content) - 8 - 20)[0]
+    return start
+
+
+def test_altered_index_is_no_index(path: Path) -> None:
+    """A byte changed in the index is noticed, wherever it is, by whoever opens the file."""
+    content = path.read_bytes()
+    for place in range(_index_begins(content), len(content), 11):
+        with pytest.raises(RecordingError, match="recover"):
+            Recording(broken(path, flipped(content, place)))
+
+
+def test_index_that_lies_is_noticed(path: Path) -> None:
+    """An index with a right checksum that says other than the chunks is told."""
+    content = bytearray(path.read_bytes())
+    record = _records(path, Opcode.CHUNK_INDEX)[1]
+    content[record.offset + 9] ^= 1  # the time of its first message
+    start, place = _index_begins(bytes(content)), len(content) - 8 - 4
+    content[place : place + 4] = struct.pack("<I", zlib.crc32(content[start:place]))
+
+    verdict = verify(broken(path, bytes(content)))
+
+    assert verdict.is_closed
+    assert (verdict.index_faults, verdict.is_whole) == (2, False)
 
 
 def test_altered_document_is_not_saved(path: Path, tmp_path: Path) -> None:
@@ -238,3 +281,70 @@ def test_recovering_onto_itself_is_refused(path: Path) -> None:
     with pytest.raises(RecordingError, match="itself"):
         save(path, path)
     assert read_all(path) == MESSAGES
+
+
+def _plain_recording(path: Path, messages: list[RecordedMessage]) -> Path:
+    """A recording by the MCAP library alone, not closed: names stand in chunks only."""
+    with path.open("wb") as file:
+        writer = Writer(file, chunk_size=1000)
+        writer.start(PROFILE)
+        channels: dict[str, int] = {}
+        for one in messages:
+            if one.topic not in channels:
+                channels[one.topic] = writer.register_channel(one.topic, "msgpack", 0)
+            channel = channels[one.topic]
+            writer.add_message(channel, one.received_ns, one.payload, one.sent_ns)
+        writer.flush()
+    return path
+
+
+def test_names_from_chunks_only(tmp_path: Path) -> None:
+    """A recording by another program, with names in its chunks only, is recovered too."""
+    path = _plain_recording(tmp_path / "a.mcap", MESSAGES)
+
+    save(path, tmp_path / "b.mcap")
+
+    assert read_all(tmp_path / "b.mcap") == MESSAGES
+
+
+def test_messages_without_a_name_are_counted(tmp_path: Path) -> None:
+    """Where a damaged chunk took the only name of a topic along, that is said, not guessed."""
+    messages = [message(Kind.UPDATE, n) for n in range(30)]
+    path = _plain_recording(tmp_path / "a.mcap", messages)
+    chunk = _records(path, Opcode.CHUNK)[0]
+    other = broken(path, flipped(path.read_bytes(), chunk.end - 10))
+
+    salvage = save(other, tmp_path / "b.mcap")
+
+    assert salvage.messages == 0
+    assert salvage.losses.unnamed > 20
+    assert not verify(other).is_whole
+
+
+def test_recovered_without_views(tmp_path: Path) -> None:
+    """What was recorded without views is recovered without views."""
+    path = write_recording(tmp_path / "a.mcap", MESSAGES, views=False)
+
+    save(path, tmp_path / "b.mcap")
+
+    assert verify(tmp_path / "b.mcap").views == 0
+
+
+def test_index_is_what_the_library_writes(tmp_path: Path) -> None:
+    """The MCAP library finds every message through the index, by topic and time."""
+    path = write_recording(tmp_path / "a.mcap", MESSAGES)
+    topic = "driftwell/v1/home/cam-6/telemetry"
+    start_ns, end_ns = MESSAGES[30].received_ns, MESSAGES[100].received_ns
+
+    with path.open("rb") as file:
+        reader = make_reader(file, validate_crcs=True)
+        read = reader.iter_messages(topic, starting_at=start_ns, ending_before=end_ns)
+        found = [record.data for _, _, record in read]
+        summary = reader.get_summary()
+
+    assert found == [m.payload for m in MESSAGES[30:100] if m.topic == topic]
+    assert found
+    assert summary is not None
+    assert summary.statistics is not None
+    assert summary.statistics.schema_count == len(summary.schemas) > 10
+    assert summary.statistics.chunk_count == len(summary.chunk_indexes)

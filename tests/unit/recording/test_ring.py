@@ -1,3 +1,4 @@
+import random
 from pathlib import Path
 
 import pytest
@@ -164,8 +165,6 @@ def test_split_by_size(recorder: Recorder) -> None:
 
 
 def _noise(seed: int) -> bytes:
-    import random
-
     return random.Random(seed).randbytes(999)
 
 
@@ -180,6 +179,17 @@ def test_split_by_time(recorder: Recorder) -> None:
 
     counts = [len(read_all(recorder.folder / name)) for name in recorder.names]
     assert counts == [3, 1, 2]
+
+
+def test_quiet_night_makes_no_files(recorder: Recorder) -> None:
+    """Where nothing comes, one empty file waits; hundreds would be made otherwise."""
+    writer = SplitWriter(recorder.files, clock_s=recorder.clock, limit_s=60)
+    for hour in range(10):
+        recorder.clock.now_s = 3600.0 * hour
+        writer.tick()
+    writer.close()
+
+    assert recorder.names == ["out-0001.mcap"]
 
 
 def test_numbers_go_on(recorder: Recorder) -> None:
