@@ -23,9 +23,10 @@ from driftwell.broker.mosquitto_process import MosquittoProcess, find_mosquitto
 from driftwell.broker.mqtt import MqttConnection
 from driftwell.messages.errors import BrokerError
 from driftwell.messages.topics import Kind, cohort_head_topic, device_topic, kind_filter
+from driftwell.tools.subscriptions import group_filters
 
 SHIPPED = Path(__file__).resolve().parents[2] / "broker"
-USERS = ("cloud", "camera-1", "camera-2")
+USERS = ("cloud", "camera-1", "camera-2", "recorder")
 REFUSED = Publication(Outcome.REFUSED, "denied")
 
 pytestmark = [
@@ -41,7 +42,7 @@ def topic(device: str, kind: Kind) -> str:
 
 
 class Site:
-    """The shipped broker with three users, and whoever is connected to it."""
+    """The shipped broker with four users, and whoever is connected to it."""
 
     def __init__(self, group: asyncio.TaskGroup, stack: AsyncExitStack) -> None:
         self.process = MosquittoProcess(config=self._config)
@@ -201,6 +202,27 @@ async def test_a_device_cannot_listen_to_another() -> None:
 
         first = await camera.take()
         assert first == [(topic("camera-1", Kind.ACK), b"marker")]
+
+
+async def test_the_recorder_hears_everything_and_changes_nothing() -> None:
+    """It gets what goes up, down and to cohorts, and may publish to nobody."""
+    cohort = cohort_head_topic("home", "all")
+    async with open_site() as site:
+        recorder = await site.join("recorder", *group_filters("home"))
+        camera, cloud = await site.join("camera-1"), await site.join("cloud")
+
+        for denied in (topic("camera-1", Kind.SAMPLES), topic("camera-1", Kind.ACK), cohort):
+            answer = await recorder.connection.publish(denied, b"mine", qos=1, retain=False)
+            assert answer == REFUSED, denied
+        await camera.send(topic("camera-1", Kind.SAMPLES), b"up")
+        await cloud.send(topic("camera-1", Kind.ACK), b"down")
+        await cloud.send(cohort, b"to all")
+
+        heard = sorted(await recorder.take(3))
+        assert heard == sorted(
+            [(topic("camera-1", Kind.SAMPLES), b"up"), (topic("camera-1", Kind.ACK), b"down"),
+             (cohort, b"to all")]
+        )  # fmt: skip
 
 
 async def test_a_device_cannot_take_the_identifier_of_another() -> None:
