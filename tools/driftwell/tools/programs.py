@@ -30,6 +30,7 @@ from driftwell.messages.topics import Kind, device_topic
 from driftwell.tools.signals import stop_on_signal
 
 PACKET_OVERHEAD: Final = 1024  # bytes a packet may have beside its message
+LARGEST_PACKET: Final = 268_435_455  # bytes; MQTT has no room for a larger number
 CLOCKS: Final = Clocks(wall_ns=time.time_ns, monotonic_s=time.monotonic)
 
 
@@ -94,6 +95,26 @@ def connect_cloud(settings: CloudSettings) -> Callable[..., Connection]:
         )
 
     return connect
+
+
+def connect_replayer(url: str, run: str) -> Connection:
+    """The MQTT connection of one replay; it only publishes, and its name is of this run.
+
+    Raises:
+        SettingsError: if the URL is not understood.
+    """
+    return MqttConnection(
+        # The recorded devices may have had a higher limit than is usual; the broker has its own.
+        settings=replace(parse_broker_url(url), packet_limit_bytes=LARGEST_PACKET),
+        client_id=f"driftwell/_replay/{run}",
+        subscriptions=(),
+        will=None,
+        clean=True,
+        echo_topic=None,
+        backoff=Backoff(),
+        uniform=random.uniform,
+        clock=time.monotonic,
+    )
 
 
 def _broker_settings(settings: EdgeSettings | CloudSettings) -> BrokerSettings:

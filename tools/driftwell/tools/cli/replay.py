@@ -2,23 +2,30 @@
 
 import asyncio
 import secrets
+import signal
 import sys
 import time
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Final
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
 from driftwell.messages.errors import SettingsError
-from driftwell.tools.cli.edge import Assignments, Config
 from driftwell.tools.cli.logs import configure_logs
 from driftwell.tools.replay.outcome import CloudReplay
 from driftwell.tools.replay.plan import Wishes
 
+if TYPE_CHECKING:
+    from driftwell.broker import Connection
+
 INTERRUPTED: Final = 130
 LOCAL_BROKER: Final = "mqtt://localhost:1883"
+
+BROKER: Final = "To a broker"
+CLOUD: Final = "Into a cloud"
 
 Many = list[str] | None
 
@@ -27,51 +34,85 @@ def run_replay(
     recording: Annotated[Path, typer.Argument(help="The recording, an .mcap file.")],
     *,
     into: Annotated[str, typer.Option(help="broker or cloud.")] = "broker",
-    broker: Annotated[
-        str | None, typer.Option(help=f"mqtt[s]://[user:pw@]host[:port] [{LOCAL_BROKER}]")
-    ] = None,
-    edge: Annotated[Path | None, typer.Option(help="Cloud: bundle the devices ran.")] = None,
-    foundation: Annotated[Path | None, typer.Option(help="Cloud: bundle that teaches.")] = None,
-    state: Annotated[
-        Path | None, typer.Option(help="Cloud: new state folder, kept [a passing one].")
-    ] = None,
-    method: Annotated[
-        str | None, typer.Option(help="Cloud: cema or driftwell [the recording's, or cema].")
-    ] = None,
-    seed: Annotated[
-        int | None, typer.Option(help="Cloud: seed of the replay [the recording's, or 0].")
-    ] = None,
-    threads: Annotated[
-        int | None, typer.Option(min=1, help="Cloud: threads for training [1].")
-    ] = None,
-    digests: Annotated[
-        bool, typer.Option("--digests", help="Cloud: the digest of each version, one a line.")
-    ] = False,
-    format_: Annotated[str, typer.Option("--format", help="Cloud: table or json.")] = "table",
-    config: Config = None,
-    assignments: Assignments = None,
     speed: Annotated[
-        str, typer.Option(help="Recorded seconds a second, such as 1 or 10; or max.")
-    ] = "",
+        str | None,
+        typer.Option(help="Recorded seconds a second; or max. To a broker 1, into a cloud max."),
+    ] = None,
     start: Annotated[
         str | None, typer.Option(help="Seconds from the beginning, or an ISO time.")
     ] = None,
     end: Annotated[str | None, typer.Option(help="The same; included.")] = None,
-    group: Annotated[str | None, typer.Option(help="Only this group.")] = None,
     device: Annotated[Many, typer.Option(help="Only this device; repeat for more.")] = None,
+    group: Annotated[str | None, typer.Option(help="Only this group.")] = None,
     kinds: Annotated[
-        str | None, typer.Option(help="Such as state,samples [all that devices say].")
+        str | None, typer.Option(help="Such as state,samples; default: all that devices say.")
     ] = None,
     rename: Annotated[Many, typer.Option(help="old=new; repeat for more.")] = None,
     clone: Annotated[int, typer.Option(help="Play each device so many times.")] = 1,
-    loop: Annotated[int | None, typer.Option(min=0, help="Passes; 0: for ever [1].")] = None,
-    pause: Annotated[bool, typer.Option("--pause", help="Begin paused.")] = False,
+    broker: Annotated[
+        str | None, typer.Option(help=f"URL; default: {LOCAL_BROKER}", rich_help_panel=BROKER)
+    ] = None,
+    loop: Annotated[
+        int | None, typer.Option(min=0, help="Passes, 0 for ever [1].", rich_help_panel=BROKER)
+    ] = None,
+    pause: Annotated[
+        bool, typer.Option("--pause", help="Begin paused.", rich_help_panel=BROKER)
+    ] = False,
     control: Annotated[
-        bool, typer.Option("--control", help="Take commands as lines of standard input.")
+        bool,
+        typer.Option(
+            "--control", help="Commands as lines of standard input.", rich_help_panel=BROKER
+        ),
     ] = False,
     keep_sessions: Annotated[
-        bool, typer.Option("--keep-sessions", help="As recorded: a cloud knows them again.")
+        bool,
+        typer.Option(
+            "--keep-sessions", help="As recorded: a cloud knows them.", rich_help_panel=BROKER
+        ),
     ] = False,
+    edge: Annotated[
+        Path | None, typer.Option(help="Bundle the devices ran.", rich_help_panel=CLOUD)
+    ] = None,
+    foundation: Annotated[
+        Path | None, typer.Option(help="Bundle that teaches.", rich_help_panel=CLOUD)
+    ] = None,
+    state: Annotated[
+        Path | None,
+        typer.Option(
+            help="New folder for its state; default: none is kept.", rich_help_panel=CLOUD
+        ),
+    ] = None,
+    method: Annotated[
+        str | None,
+        typer.Option(help="Default: the recording's, else cema.", rich_help_panel=CLOUD),
+    ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Default: the recording's, else 0.", rich_help_panel=CLOUD)
+    ] = None,
+    threads: Annotated[
+        int | None, typer.Option(min=1, help="For training [1].", rich_help_panel=CLOUD)
+    ] = None,
+    digests: Annotated[
+        bool,
+        typer.Option(
+            "--digests", help="The digest of each version, one a line.", rich_help_panel=CLOUD
+        ),
+    ] = False,
+    format_: Annotated[
+        str, typer.Option("--format", help="table or json.", rich_help_panel=CLOUD)
+    ] = "table",
+    config: Annotated[
+        Path | None, typer.Option(help="TOML file of settings.", rich_help_panel=CLOUD)
+    ] = None,
+    assignments: Annotated[
+        Many,
+        typer.Option(
+            "--set",
+            metavar="KEY=VALUE",
+            help="Any setting, such as method.policy.batch=64.",
+            rich_help_panel=CLOUD,
+        ),
+    ] = None,
 ) -> None:
     """Tell a recording again: to a broker, at any pace, or straight into a cloud.
 
@@ -92,7 +133,7 @@ def run_replay(
         clones=clone,
         start=start,
         end=end,
-        speed=speed or ("max" if into == "cloud" else "1"),
+        speed=("max" if into == "cloud" else "1") if speed is None else speed,
     )
     for_cloud = {
         "--edge": edge, "--foundation": foundation, "--state": state, "--method": method,
@@ -115,7 +156,7 @@ def run_replay(
 
 
 def _refuse(options: dict[str, Any], belongs_to: str) -> None:
-    given = [name for name, value in options.items() if value not in (None, False)]
+    given = [name for name, value in options.items() if value is not None and value is not False]
     if given:
         raise SettingsError(f"{given[0]} belongs to {belongs_to}")
 
@@ -129,6 +170,7 @@ def _into_cloud(path: Path, wishes: Wishes, options: dict[str, Any]) -> None:
     from driftwell.tools.replay.bar import progress_bar
     from driftwell.tools.replay.cloud import Clock, open_cloud_replay, replay_into_cloud
 
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # either way, tidy up
     configure_logs("error", as_json=False)  # what a cloud says of each message is counted instead
     console = Console(stderr=True, highlight=False)
     clock = Clock(monotonic_s=time.monotonic, sleep=time.sleep)
@@ -183,7 +225,6 @@ def _print_versions(outcome: CloudReplay, *, digests: bool, as_json: bool) -> No
 
 
 def _to_broker(path: Path, wishes: Wishes, options: dict[str, Any]) -> None:
-    from driftwell.tools.programs import connect_replayer
     from driftwell.tools.replay.broker import broker_program
     from driftwell.tools.replay.controls import has_keyboard
     from driftwell.tools.replay.player import BrokerWishes
@@ -206,7 +247,7 @@ def _to_broker(path: Path, wishes: Wishes, options: dict[str, Any]) -> None:
                 takes_lines=options["--control"],
                 keeps_sessions=options["--keep-sessions"],
             ),
-            connection=connect_replayer(options["--broker"] or LOCAL_BROKER, run),
+            connect=partial(_connect, options["--broker"] or LOCAL_BROKER, run),
             console=console,
             monotonic_s=time.monotonic,
         )
@@ -214,6 +255,12 @@ def _to_broker(path: Path, wishes: Wishes, options: dict[str, Any]) -> None:
     _tell(console, outcome.lines())
     if is_interrupted:
         raise typer.Exit(INTERRUPTED)
+
+
+def _connect(url: str, run: str) -> "Connection":
+    from driftwell.tools.programs import connect_replayer  # costs a second: it knows every program
+
+    return connect_replayer(url, run)
 
 
 def _tell(console: Console, lines: list[str]) -> None:

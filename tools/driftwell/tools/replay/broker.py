@@ -23,6 +23,8 @@ from driftwell.tools.signals import stop_on_signal
 
 GREETING_S: Final = 15.0
 """How long to wait for the first connection; a later one that is lost comes back by itself."""
+GOODBYE_S: Final = 1.0
+"""How long a replay that is told to stop waits for the broker's last answers."""
 LOOK_S: Final = 0.2  # how often the line is drawn
 
 
@@ -31,7 +33,7 @@ async def broker_program(
     wishes: Wishes,
     broker_wishes: BrokerWishes,
     *,
-    connection: Connection,
+    connect: Callable[[], Connection],
     console: Console,
     monotonic_s: Callable[[], float],
     greeting_s: float = GREETING_S,
@@ -44,7 +46,7 @@ async def broker_program(
     outcome = BrokerReplay()
     with Tape(path) as tape, stop_on_signal() as stopping:
         plan = make_plan(wishes, tape.recording.topics, tape.whole, kinds=UPWARD)
-        changed = asyncio.Event()
+        changed, connection = asyncio.Event(), connect()
         async with asyncio.TaskGroup() as group:
             pipeline = Pipeline(connection, group, changed, outcome)
             tasks = [group.create_task(connection.run()), group.create_task(pipeline.run())]
@@ -57,6 +59,7 @@ async def broker_program(
             async with _at_the_controls(player, broker_wishes, console, group):
                 await _until(stopping, group.create_task(player.play()))
             outcome.taken_s = monotonic_s() - began_s
+            await pipeline.drain(GOODBYE_S)
             for task in tasks:
                 task.cancel()
             pipeline.abandon()

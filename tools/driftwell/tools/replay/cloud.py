@@ -108,7 +108,7 @@ def replay_into_cloud(
     *,
     threads: int,
     clock: Clock,
-    progress: Callable[[int], None],
+    progress: Callable[[int], object],
     outcome: CloudReplay,
 ) -> None:
     """Drive a cloud by recorded time.
@@ -195,7 +195,7 @@ def _feed(
     cloud: VirtualCloud,
     replay: ReadyReplay,
     clock: Clock,
-    progress: Callable[[int], None],
+    progress: Callable[[int], object],
     outcome: CloudReplay,
 ) -> None:
     plan = replay.plan

@@ -109,8 +109,9 @@ def _troubles(refused: Mapping[str, int], jumps: int) -> list[str]:
         parts = ", ".join(f"{code} {count}" for code, count in sorted(refused.items()))
         told.append(f"refused: {parts}")
     if jumps:
+        often = "once" if jumps == 1 else f"{jumps} times"
         told.append(
-            f"the recorder's clock went back {jumps} times; the order of the file was kept, and "
+            f"the recorder's clock went back {often}; the order of the file was kept, and "
             "time stood still until the clock had caught up"
         )
     return told

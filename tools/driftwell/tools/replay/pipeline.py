@@ -5,6 +5,7 @@ first arrival is the order of the replay, and a message may come twice, as MQTT 
 """
 
 import asyncio
+import contextlib
 from collections import deque
 from dataclasses import dataclass
 from typing import Final
@@ -69,6 +70,14 @@ class Pipeline:
         """Hand one over; there must be room."""
         self._flights.append(self._launch(message))
         self._launched.set()
+
+    async def drain(self, patience_s: float | None) -> None:
+        """Wait until the broker has answered everything, but no longer than that."""
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(patience_s):
+                while not self.is_empty:
+                    self._changed.clear()
+                    await self._changed.wait()
 
     def abandon(self) -> None:
         """Give up whatever is not answered."""

@@ -120,6 +120,8 @@ class Player:
         patience_s = None
         while True:
             self._changed.clear()
+            if self._next is None and self._begin_pass():
+                continue
             if self._owes_answer and not self._is_stepping:
                 self._owes_answer = False
                 self._answer(self.where())
@@ -132,15 +134,13 @@ class Player:
             elif self._outgoing and self._pipeline.has_room:
                 self._pipeline.send(self._outgoing.popleft())
                 self._sent += 1
-            elif self._next is None and self._begin_pass():
-                continue
             elif (wait_s := self._wait_s()) == 0:
                 await self._take()
             elif self._is_over:
                 break
             else:
                 await self._look_again_in(wait_s)
-        await self._drain(patience_s)
+        await self._pipeline.drain(patience_s)
 
     @property
     def _is_stepping(self) -> bool:
@@ -213,15 +213,5 @@ class Player:
         try:
             async with asyncio.timeout(wait_s):
                 await self._changed.wait()
-        except TimeoutError:
-            pass
-
-    async def _drain(self, patience_s: float | None) -> None:
-        """Wait until the broker has answered everything."""
-        try:
-            async with asyncio.timeout(patience_s):
-                while not self._pipeline.is_empty:
-                    self._changed.clear()
-                    await self._changed.wait()
         except TimeoutError:
             pass
