@@ -68,6 +68,8 @@ class Summary:
     other_ms: float
     """Mean per batch: everything but the forward pass, waiting not counted."""
     lag_s_p50: float | None
+    stream_s: float
+    """From the beginning of the stream until the cloud was done with it, waiting counted."""
 
 
 def subscriptions(settings: EdgeSettings) -> tuple[tuple[str, int], ...]:
@@ -139,7 +141,7 @@ async def run_edge(
                 monotonic_s=clocks.monotonic_s,
             )
         with contextlib.closing(sink):
-            finished = drained = False
+            finished, drained, stream_s = False, False, 0.0
             async with asyncio.TaskGroup() as group:
                 tasks = [
                     group.create_task(loop, name=f"{settings.device}:{name}")
@@ -153,13 +155,15 @@ async def run_edge(
                         "telemetry": telemetry_loop(device, folder),
                     }.items()
                 ]
+                began_s = clocks.monotonic_s()
                 answering = group.create_task(infer_loop(device, source, sink, pace))
                 finished = await _unless_stopped(answering, stopping)
                 drained = await _unless_stopped(group.create_task(_drain(device)), stopping)
+                stream_s = clocks.monotonic_s() - began_s
                 await _say_goodbye(device)
                 for task in tasks:
                     task.cancel()
-        return _summary(device, finished=finished, drained=drained)
+        return _summary(device, finished=finished, drained=drained, stream_s=stream_s)
 
 
 def _build_device(
@@ -237,7 +241,7 @@ async def _say_goodbye(device: Device) -> None:
         log.warning("edge.goodbye-not-delivered")
 
 
-def _summary(device: Device, *, finished: bool, drained: bool) -> Summary:
+def _summary(device: Device, *, finished: bool, drained: bool, stream_s: float) -> Summary:
     timing, traffic = device.timing, device.connection.traffic
     batches = max(1, timing.batches)
     return Summary(
@@ -251,4 +255,5 @@ def _summary(device: Device, *, finished: bool, drained: bool) -> Summary:
         forward_ms=1e3 * timing.forward_s / batches,
         other_ms=1e3 * timing.other_s / batches,
         lag_s_p50=float(np.median(timing.lag_s)) if timing.lag_s else None,
+        stream_s=stream_s,
     )

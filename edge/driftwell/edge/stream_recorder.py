@@ -22,7 +22,7 @@ from driftwell.messages.images import PackedImages
 from driftwell.messages.stream import StreamBatch, pack_stream_columns
 from driftwell.messages.topics import Kind, device_topic
 from driftwell.recording.background import BackgroundWriter
-from driftwell.recording.form import MAX_MESSAGE, RecordedMessage
+from driftwell.recording.form import EDGE_SETTINGS, MAX_MESSAGE, RecordedMessage
 from driftwell.recording.writer import RecordingWriter
 
 log = structlog.get_logger()
@@ -59,7 +59,7 @@ class StreamRecorder:
             software=f"driftwell {importlib.metadata.version('driftwell')}",
             clock_s=monotonic_s,
         )
-        writer.add_document(f"settings:edge:{settings.device}", _told(settings))
+        writer.add_document(EDGE_SETTINGS + settings.device, _told(settings))
         self._writer = BackgroundWriter(writer)
         log.info("stream.recording", path=str(writer.path))
 

@@ -29,6 +29,12 @@ from driftwell.messages.topics import ROOT, Kind
 PROFILE_PREFIX: Final = "driftwell-"
 PROFILE: Final = f"{PROFILE_PREFIX}{SCHEMA}"
 VIEW_PREFIX: Final = "view/"
+CLOUD_SETTINGS: Final = "settings:cloud"
+"""The document of a recorded run with the cloud's settings, as JSON."""
+EDGE_SETTINGS: Final = "settings:edge:"
+"""And of a device's; its name follows."""
+FOUNDATION: Final = "bundle:foundation"
+"""And the digest of the bundle that taught."""
 TEXT: Final = "text"
 SUM: Final = "crc32"
 MAX_MESSAGE: Final = 2**28

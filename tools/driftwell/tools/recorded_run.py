@@ -13,18 +13,26 @@ import msgspec
 from driftwell.broker import Connection
 from driftwell.cloud.settings import CloudSettings
 from driftwell.recording.background import BackgroundWriter
+from driftwell.recording.form import CLOUD_SETTINGS, FOUNDATION
 from driftwell.recording.merge import merge_recordings
 from driftwell.recording.writer import RecordingWriter
 from driftwell.tools.recorder import run_recorder
 
 SOFTWARE: Final = f"driftwell {importlib.metadata.version('driftwell')}"
-CLOUD_DOCUMENT: Final = "settings:cloud"
 
 
-def cloud_document(settings: CloudSettings) -> Mapping[str, str]:
-    """The document a replay takes its settings from, without what may hold a password."""
+def run_documents(settings: CloudSettings, *, foundation: str) -> Mapping[str, str]:
+    """What a replay must know of the cloud, without what may hold a password.
+
+    Args:
+        settings: The cloud's.
+        foundation: Digest of the bundle that teaches.
+    """
     harmless = msgspec.structs.replace(settings, broker="mqtt://localhost:1883")
-    return {CLOUD_DOCUMENT: msgspec.json.encode(harmless, enc_hook=str).decode()}
+    return {
+        CLOUD_SETTINGS: msgspec.json.encode(harmless, enc_hook=str).decode(),
+        FOUNDATION: foundation,
+    }
 
 
 @asynccontextmanager

@@ -31,11 +31,12 @@ from driftwell.cloud.tables import LIST_VERSIONS
 from driftwell.edge.daemon import Summary, run_edge
 from driftwell.edge.settings import EdgeSettings
 from driftwell.messages.errors import BrokerError
+from driftwell.models.bundle import open_bundle
 from driftwell.tools.bench.plan import DEVICE, Plan
 from driftwell.tools.configuration import read_settings
 from driftwell.tools.programs import CLOCKS, cloud_client_id, edge_client_id, new_session
 from driftwell.tools.readiness import CLOUD_IS_READY, until_logged
-from driftwell.tools.recorded_run import cloud_document, join_run, recorded_wire
+from driftwell.tools.recorded_run import join_run, recorded_wire, run_documents
 from driftwell.tools.recorder_link import connect_recorder
 from driftwell.tools.subscriptions import group_filters
 
@@ -174,7 +175,8 @@ async def _recorded(
         yield
         return
     connection = connect(group_filters(cloud.group))
-    async with recorded_wire(folder / WIRE, connection, cloud_document(cloud)):
+    digest = open_bundle(plan.foundation).digest
+    async with recorded_wire(folder / WIRE, connection, run_documents(cloud, foundation=digest)):
         yield
 
 

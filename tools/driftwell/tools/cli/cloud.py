@@ -25,12 +25,14 @@ def run(
     *,
     foundation: Annotated[Path | None, typer.Option(help="Bundle of the foundation model.")] = None,
     edge: Annotated[Path | None, typer.Option(help="Bundle of the edge model.")] = None,
-    broker: Annotated[str | None, typer.Option(help="mqtt[s]://[user:pw@]host[:port]")] = None,
+    broker: Annotated[
+        str | None, typer.Option(help="mqtt\\[s]://\\[user:pw@]host\\[:port]")
+    ] = None,
     group: Annotated[str | None, typer.Option(help="Group of devices it serves.")] = None,
     state: Annotated[Path | None, typer.Option(help="State folder: ledger, versions, key.")] = None,
     method: Annotated[str, typer.Option(help="cema or driftwell.")] = "cema",
     seed: Annotated[int | None, typer.Option(help="Seed of the replay [0].")] = None,
-    threads: Annotated[int | None, typer.Option(help="Threads for training [all cores].")] = None,
+    threads: Annotated[int | None, typer.Option(help="Threads for training \\[all cores].")] = None,
     metrics_port: Annotated[
         int | None, typer.Option(help="Prometheus metrics on this loopback port.")
     ] = None,

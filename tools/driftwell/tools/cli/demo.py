@@ -20,7 +20,7 @@ def run_demo(
     out: Annotated[Path, typer.Option(help="Folder for report and logs.")] = Path("driftwell-demo"),
     cache: Annotated[
         Path | None,
-        typer.Option(help="Folder for the trained networks [~/.cache/driftwell/demo]."),
+        typer.Option(help="Folder for the trained networks \\[~/.cache/driftwell/demo]."),
     ] = None,
     samples: Annotated[int, typer.Option(min=40, help="Images a camera.")] = 2400,
     rate: Annotated[float, typer.Option(min=1, help="Images a second and camera.")] = 60,

@@ -27,7 +27,9 @@ def run(
     bundle: Annotated[Path | None, typer.Option(help="Bundle of the edge model.")] = None,
     source: Annotated[str | None, typer.Option(help="npz:FILE, dir:FOLDER or mcap:FILE.")] = None,
     device: Annotated[str | None, typer.Option(help="Name of this device.")] = None,
-    broker: Annotated[str | None, typer.Option(help="mqtt[s]://[user:pw@]host[:port]")] = None,
+    broker: Annotated[
+        str | None, typer.Option(help="mqtt\\[s]://\\[user:pw@]host\\[:port]")
+    ] = None,
     group: Annotated[str | None, typer.Option(help="Group of devices and cloud.")] = None,
     cohort: Annotated[
         str | None, typer.Option(help="Cohort whose state is shared; default: the device alone.")
@@ -36,9 +38,9 @@ def run(
         Path | None, typer.Option(help="State folder: spool, position, trusted key.")
     ] = None,
     batch: Annotated[int | None, typer.Option(help="Samples a batch [64].")] = None,
-    pace: Annotated[str | None, typer.Option(help="max, rate:N or lockstep [max].")] = None,
+    pace: Annotated[str | None, typer.Option(help="max, rate:N or lockstep \\[max].")] = None,
     predictions: Annotated[
-        str | None, typer.Option(help="none, - (standard output), a file, or mqtt [none].")
+        str | None, typer.Option(help="none, - (standard output), a file, or mqtt \\[none].")
     ] = None,
     record: Annotated[
         Path | None, typer.Option(help="Record the raw stream and the answers to this .mcap file.")

@@ -170,7 +170,7 @@ def bisect(
         Path | None, typer.Option(help="Raw streams (.mcap) to test on; a command needs none.")
     ] = None,
     good: Annotated[int, typer.Option(min=0, help="A version known to be good.")] = 0,
-    bad: Annotated[int | None, typer.Option(min=1, help="A bad version [the newest].")] = None,
+    bad: Annotated[int | None, typer.Option(min=1, help="A bad version \\[the newest].")] = None,
     cohort: Cohort = None,
     limit: Limit = 2000,
 ) -> None:

@@ -39,7 +39,9 @@ def software() -> str:
 def run_record(
     *,
     out: Annotated[Path, typer.Argument(help="File to write, OUT.mcap.")],
-    broker: Annotated[str, typer.Option(help="mqtt[s]://[user:pw@]host[:port]")],
+    broker: Annotated[
+        str, typer.Option(help="mqtt\\[s]://\\[user:pw@]host\\[:port]")
+    ] = "mqtt://localhost:1883",
     group: Annotated[str, typer.Option(help="Group of devices and cloud.")] = "default",
     topic: Annotated[
         list[str] | None,

@@ -22,7 +22,7 @@ from driftwell.tools.demo.scene import Camera
 from driftwell.tools.demo.telemetry import telemetry_into
 from driftwell.tools.demo.training import Bundles
 from driftwell.tools.readiness import CLOUD_IS_READY
-from driftwell.tools.recorded_run import cloud_document, join_run, recorded_wire
+from driftwell.tools.recorded_run import join_run, recorded_wire, run_documents
 from driftwell.tools.recorder_link import connect_recorder
 from driftwell.tools.subscriptions import group_filters
 
@@ -86,7 +86,9 @@ async def _recorded(
         yield
         return
     connection = connect_recorder(url, GROUP, group_filters(GROUP), name="demo")
-    documents = cloud_document(cloud_settings(bundles, seed=seed))
+    documents = run_documents(
+        cloud_settings(bundles, seed=seed), foundation=bundles.foundation.digest
+    )
     async with recorded_wire(places.recordings / WIRE, connection, documents):
         yield
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
+import structlog
 import torch
 
 from driftwell.cloud.settings import CloudSettings
@@ -19,7 +20,7 @@ from driftwell.messages.envelope import Digest
 from driftwell.messages.errors import SettingsError, WireError
 from driftwell.messages.topics import Kind, parse_topic
 from driftwell.models.bundle import Bundle, open_bundle
-from driftwell.recording.form import RecordedMessage
+from driftwell.recording.form import FOUNDATION, RecordedMessage
 from driftwell.recording.reader import Selection
 from driftwell.tools.replay.cloud_settings import repeated_settings
 from driftwell.tools.replay.outcome import CloudReplay, Version
@@ -28,6 +29,8 @@ from driftwell.tools.replay.playhead import Playhead
 from driftwell.tools.replay.rewriting import rewrite
 from driftwell.tools.replay.tape import Tape
 from driftwell.tools.replay.timeline import SECOND_NS
+
+log = structlog.get_logger()
 
 HEARD: Final = (Kind.STATE, Kind.TELEMETRY, Kind.SAMPLES, Kind.UPDATE, Kind.EVENT)
 """What a cloud listens to."""
@@ -127,6 +130,12 @@ def replay_into_cloud(
     settings = replay.settings
     edge, foundation = open_bundle(settings.edge), open_bundle(settings.foundation)
     require_model(replay.tape, replay.plan, edge)
+    recorded = replay.tape.recording.documents().get(FOUNDATION, foundation.digest)
+    if recorded != foundation.digest:
+        log.warning(
+            "replay.other-foundation", recorded=recorded[:12], given=foundation.digest[:12],
+            hint="the versions will not be those of the recorded run",
+        )  # fmt: skip
     with open_virtual_cloud(
         settings, replay.folder, edge=edge, foundation=foundation, monotonic_s=clock.monotonic_s
     ) as cloud:

@@ -8,10 +8,9 @@ import msgspec
 
 from driftwell.cloud.settings import CloudSettings, method_document
 from driftwell.messages.errors import RecordingError, SettingsError
+from driftwell.recording.form import CLOUD_SETTINGS
 from driftwell.tools.configuration import read_settings
 
-DOCUMENT: Final = "settings:cloud"
-"""The document of a recording in which a cloud's settings stand, as JSON."""
 DECISIVE: Final = frozenset({"method", "seed", "cohorts", "pending_limit", "message_limit_bytes"})
 """What a version's bits depend on; where things were on the recorded machine does not matter."""
 DEFAULT_METHOD: Final = "cema"
@@ -61,14 +60,14 @@ def recorded_settings(documents: Mapping[str, str]) -> dict[str, Any]:
     Raises:
         RecordingError: if it cannot be read.
     """
-    text = documents.get(DOCUMENT)
+    text = documents.get(CLOUD_SETTINGS)
     if text is None:
         return {}
     try:
         document = msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.MsgspecError as error:
         raise RecordingError(
-            f"the recording's {DOCUMENT} is not understood ({error}); the file was altered"
+            f"the recording's {CLOUD_SETTINGS} is not understood ({error}); the file was altered"
         ) from error
     return {name: value for name, value in document.items() if name in DECISIVE}
 
@@ -79,6 +78,6 @@ def _require_readable(recorded: Mapping[str, Any]) -> None:
         read_settings(CloudSettings, defaults={**recorded, "edge": Path(), "foundation": Path()})
     except SettingsError as error:
         raise RecordingError(
-            f"the recording's {DOCUMENT} is not of this release ({error}); replay it with the "
-            "release that wrote it, or give --method"
+            f"the recording's {CLOUD_SETTINGS} is not of this release ({error}); replay it with "
+            "the release that wrote it, or give --method"
         ) from error

@@ -12,11 +12,10 @@ from typing import Any, Final, TypeVar
 from driftwell.cloud.settings import CloudSettings, method_document
 from driftwell.edge.settings import EdgeSettings
 from driftwell.messages.errors import RecordingError, SettingsError
+from driftwell.recording.form import CLOUD_SETTINGS, EDGE_SETTINGS
 from driftwell.tools.configuration import read_settings
 from driftwell.tools.whatif.variants import METHOD, Variant
 
-CLOUD_DOCUMENT: Final = "settings:cloud"
-EDGE_DOCUMENT: Final = "settings:edge:"
 DEFAULT_METHOD: Final = "cema"
 
 Document = Mapping[str, Any]
@@ -85,14 +84,14 @@ def read_documents(documents: Mapping[str, str]) -> RecordedSettings:
     Raises:
         RecordingError: if one is not the JSON object it should be.
     """
-    cloud = documents.get(CLOUD_DOCUMENT)
+    cloud = documents.get(CLOUD_SETTINGS)
     return RecordedSettings(
         {
-            name.removeprefix(EDGE_DOCUMENT): _parse(name, text)
+            name.removeprefix(EDGE_SETTINGS): _parse(name, text)
             for name, text in documents.items()
-            if name.startswith(EDGE_DOCUMENT)
+            if name.startswith(EDGE_SETTINGS)
         },
-        None if cloud is None else _parse(CLOUD_DOCUMENT, cloud),
+        None if cloud is None else _parse(CLOUD_SETTINGS, cloud),
     )
 
 
