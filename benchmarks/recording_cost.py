@@ -2,10 +2,9 @@
 
 python benchmarks/recording_cost.py --edge BUNDLE --foundation BUNDLE --stream FILE.npz
 
-Two cases. `edge`: a filter that selects nothing, so that the device does nothing but answer,
-and whatever the recording of its raw stream costs shows. `loop`: edge, broker and cloud with
-training, as fast as they go. Broker in memory, all in one process: the worst case, for
-the recorder shares its processor with everything else.
+Device, cloud and recorder are processes at a real broker. Two cases. `device`: a filter that
+selects nothing, so that the device does nothing but answer, as fast as it can, and
+whatever the recording of its raw stream costs shows. `loop`: with uploads and training.
 """
 
 import argparse
@@ -21,7 +20,7 @@ from driftwell.tools.bench.loop import run_stream
 from driftwell.tools.bench.plan import Plan
 from driftwell.tools.cli.logs import configure_logs
 
-CASES = {"edge": ("filter.e_min=0.0", "filter.e_max=0.0001"), "loop": ()}
+CASES = {"device": ("filter.e_min=0.0", "filter.e_max=0.0001"), "loop": ()}
 
 
 def seconds(plan: Plan, folder: Path) -> tuple[float, float]:
@@ -42,11 +41,11 @@ def main() -> None:
     for case, assignments in CASES.items():
         plan = Plan(
             edge=given.edge, foundation=given.foundation, streams=(given.stream,),
-            methods=("cema",), transport="inprocess", broker="", pace="max", protocol="reset",
+            methods=("cema",), transport="mqtt", broker="amqtt", pace="max", protocol="reset",
             batch=64, seed=0, threads=1, edge_assignments=assignments,
         )  # fmt: skip
         took: dict[bool, list[tuple[float, float]]] = {False: [], True: []}
-        for _ in range(given.runs if case == "edge" else 3):
+        for _ in range(given.runs if case == "device" else 3):
             for is_recorded in (False, True):
                 with tempfile.TemporaryDirectory() as scratch:
                     record = Path(scratch) / "out.mcap" if is_recorded else None

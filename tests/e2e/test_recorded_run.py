@@ -89,7 +89,11 @@ def test_the_recording_of_a_bench_is_complete(plan: Plan, tmp_path: Path) -> Non
         documents = recording.documents()
     assert {Kind.STATE, Kind.SAMPLES, Kind.EVENT, Kind.ACK, Kind.HEAD, Kind.STREAM} <= kinds
     assert topics["driftwell/v1/default/bench/stream"] == outcome.summary.batches
-    assert set(documents) == {"bundle:foundation", "settings:cloud", "settings:edge:bench"}
+    assert set(documents) == {
+        "bundle:foundation:default",
+        "settings:cloud:default",
+        "settings:edge:default/bench",
+    }
 
 
 @pytest.mark.timeout(400)

@@ -405,7 +405,7 @@ def test_an_interrupt_ends_every_process(recorded: Recorded, tmp_path: Path) -> 
     try:
         assert running.stderr is not None
         first = running.stderr.readline()  # a variant has ended, and others run
-        children = [child for child in psutil.Process(running.pid).children() if runs(child)]
+        children = until_children(running.pid)
         running.send_signal(signal.SIGINT)
         running.communicate(timeout=PATIENCE_S)
     finally:
@@ -417,6 +417,16 @@ def test_an_interrupt_ends_every_process(recorded: Recorded, tmp_path: Path) -> 
     assert running.returncode == INTERRUPTED
     assert [child for child in children if runs(child)] == []
     assert [path.name for path in tmp_path.iterdir()] == []
+
+
+def until_children(pid: int) -> list[psutil.Process]:
+    """The processes of variants, once there are any: there are none between two."""
+    until = time.monotonic() + PATIENCE_S
+    while time.monotonic() < until:
+        if children := [one for one in psutil.Process(pid).children() if runs(one)]:
+            return children
+        time.sleep(0.02)
+    return []
 
 
 def runs(process: psutil.Process) -> bool:

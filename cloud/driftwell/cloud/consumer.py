@@ -65,6 +65,8 @@ class Consumer:
         self.telemetry: dict[str, Telemetry] = {}
         self.counters: Counter[str] = Counter()
         self.settlement = Settlement()
+        self.unpublished: set[str] = set()
+        """Cohorts whose newest head the broker has not answered for."""
         self.issuer = Issuer(
             Lineage(
                 group=settings.group,

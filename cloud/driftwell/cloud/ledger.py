@@ -40,7 +40,12 @@ class Ledger:
         self._database = open_database(
             folder / DATABASE, SCHEMA, survives_power_failure=survives_power_failure
         )
-        upgrade(self._database)
+        try:
+            upgrade(self._database)
+        except sqlite3.Error as error:
+            raise SettingsError(
+                f"{folder / DATABASE} cannot be brought up to date: {error}"
+            ) from error
         self._configuration: int | None = None
 
     def close(self) -> None:

@@ -6,23 +6,21 @@ from typing import Final
 
 from driftwell.broker import Connection, Outcome
 from driftwell.cloud.consumer import Consumer, log
+from driftwell.cloud.heads import encode_head, readers
 from driftwell.cloud.intake import take_message
 from driftwell.cloud.reverting import carry_out_reverts
 from driftwell.cloud.tables import StoredVersion
 from driftwell.messages.ack import Ack
 from driftwell.messages.codec import encode
 from driftwell.messages.errors import TooLargeError
-from driftwell.messages.head import Head
-from driftwell.messages.names import EVERYONE
 from driftwell.messages.topics import (
     ROUTES,
     Kind,
-    cohort_head_topic,
     device_topic,
 )
 
 RETRY_S: Final = 5.0
-"""How long to wait before a step is tried again that the disk would not take."""
+"""How long to wait before a step is tried again that the disk would not take, or a head."""
 LOOK_S: Final = 1.0
 """How often to look whether somebody asked for a revert."""
 
@@ -104,41 +102,41 @@ async def _settle(consumer: Consumer, connection: Connection) -> None:
 
 
 async def head_loop(consumer: Consumer, connection: Connection) -> None:
-    """On every connection, publish the newest version of each cohort: brokers forget."""
+    """Publish the newest version of each cohort on every connection, for brokers forget.
+
+    Between connections it publishes again what a connected broker did not answer for.
+    """
     epoch = 0
     while True:
-        epoch = await connection.next_epoch(epoch)
-        log.info("cloud.connected", epoch=epoch)  # from here on nothing sent to it is lost
-        for version in consumer.ledger.newest_versions():
-            await publish_version(consumer, connection, version)
+        try:
+            async with asyncio.timeout(RETRY_S):
+                epoch = await connection.next_epoch(epoch)
+            log.info("cloud.connected", epoch=epoch)  # from here on nothing sent to it is lost
+            consumer.unpublished.update(consumer.cohorts)
+        except TimeoutError:
+            pass
+        for cohort in [name for name in consumer.cohorts if name in consumer.unpublished]:
+            # Read one by one: while a head is under way a step or a revert may make a newer one.
+            version = consumer.ledger.version(cohort, consumer.cohorts[cohort].version)
+            if version is None:
+                consumer.unpublished.discard(cohort)
+            else:
+                await publish_version(consumer, connection, version)
 
 
 async def publish_version(
     consumer: Consumer, connection: Connection, version: StoredVersion
 ) -> None:
-    """Publish a version's head to whom it is for; without a broker, the next connection does."""
-    cohort = consumer.cohorts.get(version.cohort)
-    members = cohort.members if cohort else set()
-    targets = []
-    if version.cohort in members:
-        own = device_topic(consumer.settings.group, version.cohort, Kind.HEAD)
-        targets.append((own, version.cohort))
-    if members - {version.cohort}:
-        shared = cohort_head_topic(consumer.settings.group, version.cohort)
-        targets.append((shared, EVERYONE))
-    for topic, device in targets:
-        head = Head(
-            device=device,
-            session=consumer.session,
-            seq=consumer.next_seq("head"),
-            clock_ns=consumer.wall_ns(),
-            model=consumer.edge.digest,
-            manifest=version.manifest,
-            signature=version.signature,
-            key=consumer.public_key,
-        )
+    """Publish a version's head to whom it is for, unless there is a newer one.
+
+    Without an answer it is published again: `head_loop`.
+    """
+    consumer.unpublished.add(version.cohort)
+    for reader in readers(consumer, version):
+        if consumer.cohorts[version.cohort].version > version.version:
+            return
         try:
-            payload = encode(head, limit_bytes=consumer.settings.message_limit_bytes)
+            topic, payload = encode_head(consumer, version, reader=reader)
         except TooLargeError as error:
             consumer.counters["heads_too_large"] += 1
             log.error(
@@ -146,8 +144,11 @@ async def publish_version(
                 size_bytes=error.size_bytes,
                 hint="raise message_limit_bytes here, on the devices and at the broker",
             )
+            break
+        outcome = await _publish(consumer, connection, topic, payload, Kind.HEAD)
+        if outcome is Outcome.SPOOLED:
             return
-        await _publish(consumer, connection, topic, payload, Kind.HEAD)
+    consumer.unpublished.discard(version.cohort)
 
 
 async def publish_ack(consumer: Consumer, connection: Connection, ack: Ack) -> None:
@@ -158,9 +159,10 @@ async def publish_ack(consumer: Consumer, connection: Connection, ack: Ack) -> N
 
 async def _publish(
     consumer: Consumer, connection: Connection, topic: str, payload: bytes, kind: Kind
-) -> None:
+) -> Outcome:
     route = ROUTES[kind]
     answer = await connection.publish(topic, payload, qos=route.qos, retain=route.retain)
     if answer.outcome is Outcome.REFUSED:
         consumer.counters[f"publish-refused:{answer.reason}"] += 1
         log.error("publish.refused", topic=topic, reason=answer.reason)
+    return answer.outcome

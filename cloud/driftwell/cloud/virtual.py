@@ -7,6 +7,7 @@ fast they come.
 """
 
 import contextlib
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ from driftwell.cloud.reverting import carry_out_reverts
 from driftwell.cloud.settings import CloudSettings
 from driftwell.cloud.signing_key import signing_key
 from driftwell.cloud.tables import StoredVersion
+from driftwell.messages.errors import SettingsError
 from driftwell.models.bundle import Bundle
 from driftwell.models.state_folder import own_folder
 
@@ -93,7 +95,7 @@ def open_virtual_cloud(
         monotonic_s: Measures the steps; nothing is decided by it.
 
     Raises:
-        DriftwellError: if the bundles do not fit each other or the folder.
+        DriftwellError: if the bundles do not fit each other or the folder, or the disk is full.
     """
     learner = Learner(foundation, edge, settings.method)
     clock = VirtualClock()
@@ -112,4 +114,7 @@ def open_virtual_cloud(
             software=software_name(),
         )
         consumer.restore()
-        yield VirtualCloud(consumer, clock, monotonic_s=monotonic_s)
+        try:
+            yield VirtualCloud(consumer, clock, monotonic_s=monotonic_s)
+        except sqlite3.OperationalError as error:
+            raise SettingsError(f"{folder} does not take it: {error}; is the disk full?") from error

@@ -6,9 +6,10 @@ The recording can be answered again, with another filter or another version.
 
 import importlib.metadata
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import Final
 
-import msgspec
 import numpy as np
 import structlog
 
@@ -22,8 +23,14 @@ from driftwell.messages.images import PackedImages
 from driftwell.messages.stream import StreamBatch, pack_stream_columns
 from driftwell.messages.topics import Kind, device_topic
 from driftwell.recording.background import BackgroundWriter
-from driftwell.recording.form import EDGE_SETTINGS, MAX_MESSAGE, RecordedMessage
+from driftwell.recording.documents import edge_document, settings_document
+from driftwell.recording.form import MAX_MESSAGE, RecordedMessage
+from driftwell.recording.split import Numbered, SplitWriter
 from driftwell.recording.writer import RecordingWriter
+
+FILE_BYTES: Final = 1_000_000_000
+"""After so much a recording goes on in the next file."""
+SLOW_DISK: Final = "the disk was slower than the stream; the recording has holes"
 
 log = structlog.get_logger()
 
@@ -42,7 +49,7 @@ class StreamRecorder:
         wall_ns: Callable[[], int],
         monotonic_s: Callable[[], float],
     ) -> None:
-        """Begin a recording; if `path` is taken by an earlier run, beside it (`-2`, `-3`, ...).
+        """Begin a recording: `path`, or beside it (`-0001`, ...) if that is taken or becomes large.
 
         Raises:
             RecordingError: if the file cannot be made.
@@ -53,18 +60,25 @@ class StreamRecorder:
         self._session = session
         self._wall_ns = wall_ns
         self._seq = 0
+        self._is_told = False
         self._topic = device_topic(settings.group, settings.device, Kind.STREAM)
-        writer = RecordingWriter(
-            free_path(path),
-            software=f"driftwell {importlib.metadata.version('driftwell')}",
-            clock_s=monotonic_s,
-        )
-        writer.add_document(EDGE_SETTINGS + settings.device, _told(settings))
+        writer = _begin(path, settings, monotonic_s=monotonic_s)
         self._writer = BackgroundWriter(writer)
         log.info("stream.recording", path=str(writer.path))
 
     def write(self, batch: SourceBatch, predictions: Predictions) -> None:
         """Record one batch; what the disk does not take is counted and told at the end."""
+        if not self._has_failed():
+            self._record(batch, predictions)
+        self._sink.write(batch, predictions)
+
+    def _has_failed(self) -> bool:
+        if self._writer.failure is not None and not self._is_told:
+            self._is_told = True
+            log.warning("stream.recording-ended", error=str(self._writer.failure))
+        return self._is_told
+
+    def _record(self, batch: SourceBatch, predictions: Predictions) -> None:
         self._seq += 1
         now_ns = self._wall_ns()
         message = StreamBatch(
@@ -92,7 +106,6 @@ class StreamRecorder:
             self._writer.write(RecordedMessage(self._topic, payload, now_ns, now_ns))
         except TooLargeError as error:
             log.warning("stream.not-recorded", error=str(error), hint="smaller batches fit")
-        self._sink.write(batch, predictions)
 
     def close(self) -> None:
         """Finish both; a recording that failed is no reason for the device to fail."""
@@ -100,24 +113,22 @@ class StreamRecorder:
             self._writer.close()
         except RecordingError as error:
             log.warning("stream.not-recorded", error=str(error), batches=self._writer.left_out)
+        else:
+            if self._writer.left_out:
+                log.warning("stream.left-out", batches=self._writer.left_out, hint=SLOW_DISK)
         finally:
             self._sink.close()
 
 
-def free_path(path: Path) -> Path:
-    """`path`, or with a number behind its stem if that is taken: a restart destroys nothing."""
-    number = 1
-    free = path
-    while free.exists():
-        number += 1
-        free = path.with_stem(f"{path.stem}-{number}")
-    return free
-
-
-def _told(settings: EdgeSettings) -> str:
-    """The settings as JSON, without what may hold a password."""
-    harmless = msgspec.structs.replace(settings, broker="mqtt://localhost:1883")
-    return msgspec.json.encode(harmless, enc_hook=str).decode()
+def _begin(path: Path, settings: EdgeSettings, *, monotonic_s: Callable[[], float]) -> SplitWriter:
+    software = f"driftwell {importlib.metadata.version('driftwell')}"
+    begin = partial(RecordingWriter, software=software, clock_s=monotonic_s)
+    # A restart destroys nothing: it goes on with the next number.
+    files = Numbered(path, begin, first_plain=not path.exists())
+    writer = SplitWriter(files, clock_s=monotonic_s, limit_bytes=FILE_BYTES)
+    name = edge_document(settings.group, settings.device)
+    writer.add_document(name, settings_document(settings))
+    return writer
 
 
 def _four(shape: tuple[int, ...]) -> tuple[int, int, int, int]:

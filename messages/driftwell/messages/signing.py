@@ -35,7 +35,7 @@ def verify_head(head: Head, trusted_key: bytes) -> Manifest:
     Raises:
         DeltaError: `untrusted-key` if the head claims another key, `bad-signature` if the
             bytes were altered.
-        MalformedError: if correctly these bytes are no manifest.
+        MalformedError: if correctly signed bytes are no manifest.
     """
     if head.key != trusted_key:
         raise DeltaError("head is signed with a key we do not trust", RefusalCode.UNTRUSTED_KEY)
@@ -55,4 +55,4 @@ def read_manifest(encoded: bytes) -> Manifest:
     try:
         return _manifest.decode(encoded)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
-        raise MalformedError(f"signed bytes are no manifest: {error}") from error
+        raise MalformedError(f"these bytes are no manifest: {error}") from error

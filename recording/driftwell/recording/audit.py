@@ -15,8 +15,8 @@ from driftwell.messages.topics import Kind
 from driftwell.recording.chunks import StoredMessage
 from driftwell.recording.form import MAX_MESSAGE, VIEW_PREFIX
 from driftwell.recording.reader import DAMAGE, address_of
-from driftwell.recording.records import Record, RecordFile
-from driftwell.recording.survey import Chunk
+from driftwell.recording.records import Gap, Record, RecordFile
+from driftwell.recording.survey import MAX_GAPS, Chunk
 
 UNORDERED: Final = frozenset({Kind.SAMPLES, Kind.HEAD})
 """Kinds whose sender's clock says when something was made, not when it was sent."""
@@ -51,12 +51,20 @@ class Audit:
         self._received_ns = 0
         self._sent_ns: dict[int, int] = {}
         self._unindexed: _Index = {}
+        self._is_after_damage = False
+        """Whether what is damaged may have been the chunk whose index comes now."""
+        self._losses: list[Gap] = []
 
-    def take(self, part: Chunk | Record, file: RecordFile) -> None:
-        """Count a chunk with its messages, or look at another record."""
+    def take(self, part: Chunk | Record | Gap, file: RecordFile) -> None:
+        """Count a chunk with its messages, or look at another record or at a damaged place."""
         if isinstance(part, Chunk):
             self.end_chunk()
+            self._is_after_damage = False
             self._take_chunk(part)
+        elif isinstance(part, Gap):
+            self._is_after_damage = True
+            if len(self._losses) < MAX_GAPS:
+                self._losses.append(part)
         elif part.opcode == Opcode.MESSAGE_INDEX:
             self._take_index(file.content(part))
 
@@ -73,10 +81,16 @@ class Audit:
             )
             for one in summary.chunk_indexes
         }
-        self.faults += len(set(told.items()) ^ set(self.chunks.items()))
+        differences = set(told.items()) ^ set(self.chunks.items())
+        self.faults += sum(not self._is_lost(offset) for offset, _ in differences)
         statistics = summary.statistics
+        if self._losses:
+            return  # what is lost is told elsewhere, and cannot be counted here
         if statistics is None or statistics.message_count != self.messages + self.views:
             self.faults += 1
+
+    def _is_lost(self, offset: int) -> bool:
+        return any(gap.offset <= offset < gap.offset + gap.length for gap in self._losses)
 
     def _take_chunk(self, chunk: Chunk) -> None:
         times = [message.received_ns for message in chunk.messages]
@@ -110,7 +124,10 @@ class Audit:
         except DAMAGE:
             self.faults += 1
             return
-        if self._unindexed.pop(index.channel_id, None) != index.records:
+        places = self._unindexed.pop(index.channel_id, None)
+        if places is None and self._is_after_damage:
+            return  # of a chunk that is lost
+        if places != index.records:
             self.faults += 1
 
 

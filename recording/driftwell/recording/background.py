@@ -1,11 +1,10 @@
 """A recording written by a thread of its own, so that a slow or full disk stops nobody.
 
 What is handed over waits in memory, up to a limit; beyond it messages are left out and
-counted. An error of the disk ends the recording, is kept, and is told at `close`.
+counted. An error, of the disk or our own, ends the recording, is kept, and is told at `close`.
 """
 
 import queue
-import struct
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -15,7 +14,6 @@ from driftwell.messages.errors import RecordingError
 from driftwell.recording.form import RecordedMessage
 
 LIMIT_BYTES: Final = 128_000_000
-OVERHEAD_BYTES: Final = 500  # what a message takes in memory beside its payload
 LOOK_S: Final = 0.1  # how often an idle recording looks whether its chunk is old enough
 
 
@@ -41,31 +39,38 @@ class BackgroundWriter:
         self._queue: queue.SimpleQueue[RecordedMessage | None] = queue.SimpleQueue()
         self._held_bytes = 0
         self._lock = threading.Lock()
+        self._is_closed = False
         self.left_out = 0
-        """Messages not in the recording: no room in memory, too large, or the disk gave up."""
+        """Messages not in the recording: no room in memory, too large, or the disk gave up.
+
+        It is final when `close` has returned or raised.
+        """
         self.failure: RecordingError | None = None
+        """What ended the recording, as soon as it has."""
         self._thread = threading.Thread(target=self._run, name="recording", daemon=True)
         self._thread.start()
 
     def write(self, message: RecordedMessage) -> bool:
         """Hand over one message; whether it was taken. Never waits."""
-        size = len(message.payload) + OVERHEAD_BYTES
+        size = message.held_bytes
         with self._lock:
             is_full = self._held_bytes > 0 and self._held_bytes + size > self._limit_bytes
-            if is_full or self.failure is not None:
+            if is_full or self._is_closed or self.failure is not None:
                 self.left_out += 1
                 return False
             self._held_bytes += size
-        self._queue.put(message)
+            self._queue.put(message)  # in the lock: behind the end nobody would take it
         return True
 
     def close(self) -> None:
         """Write what waits, and finish the file.
 
         Raises:
-            RecordingError: if the disk did not take all of it.
+            RecordingError: if the disk did not take all of it, or the recording ended before.
         """
-        self._queue.put(None)
+        with self._lock:
+            self._is_closed = True
+            self._queue.put(None)
         self._thread.join()
         if self.failure is not None:
             raise self.failure
@@ -83,7 +88,7 @@ class BackgroundWriter:
                 return
             is_written = self.failure is None and self._try(partial(self._writer.write, message))
             with self._lock:
-                self._held_bytes -= len(message.payload) + OVERHEAD_BYTES
+                self._held_bytes -= message.held_bytes
                 self.left_out += not is_written
 
     def _try(self, action: Callable[[], object]) -> bool:
@@ -91,7 +96,7 @@ class BackgroundWriter:
             return action() is not False
         except RecordingError as error:
             self._give_up(error)
-        except (MemoryError, OSError, ValueError, struct.error) as error:
+        except Exception as error:  # noqa: BLE001 - whatever it is, it ends this thread only
             self._give_up(RecordingError(f"recording stopped: {error!r}"))
         return False
 

@@ -1,4 +1,4 @@
-"""Puts messages into MCAP chunks, and the index behind them.
+"""Pure. Puts messages into MCAP chunks, and the index behind them.
 
 It writes what the MCAP library's writer would, several times faster for small messages, and
 every schema and channel once more in front of its chunk (see `form.py`).
@@ -6,7 +6,7 @@ every schema and channel once more in front of its chunk (see `form.py`).
 
 import struct
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable
 from typing import Final, Protocol
 
 import zstandard
@@ -60,7 +60,10 @@ class Chunking:
         self._start_ns = self._end_ns = 0
         self._schemas: list[Schema] = []
         self._channels: list[Channel] = []
-        self._chunks: list[ChunkIndex] = []
+        self._index = bytearray()
+        """Of the chunks, packed: a hundredth of what the objects would take."""
+        self._chunk_count = 0
+        self._span_ns: tuple[int, int] | None = None
         self._metadata: list[MetadataIndex] = []
         self._counts: dict[int, int] = {}
         file.write(MAGIC + _packed(Header(profile, library)))
@@ -82,7 +85,14 @@ class Chunking:
     def add_message(
         self, channel: int, sequence: int, received_ns: int, sent_ns: int, payload: bytes
     ) -> None:
-        """Put a message into the chunk."""
+        """Put a message into the chunk.
+
+        Raises:
+            struct.error: if a number is too large for its field; the chunk is as it was.
+        """
+        head = _MESSAGE.pack(
+            Opcode.MESSAGE, _MESSAGE_FIELDS + len(payload), channel, sequence, received_ns, sent_ns
+        )
         if not self._places:
             self._start_ns = self._end_ns = received_ns
         elif received_ns < self._start_ns:
@@ -93,9 +103,7 @@ class Chunking:
         if places is None:
             places = self._places[channel] = []
         places += (received_ns, len(self._chunk))
-        self._chunk += _MESSAGE.pack(
-            Opcode.MESSAGE, _MESSAGE_FIELDS + len(payload), channel, sequence, received_ns, sent_ns
-        )
+        self._chunk += head
         self._chunk += payload
         if len(self._chunk) > self._chunk_bytes:
             self.end_chunk()
@@ -105,6 +113,11 @@ class Chunking:
         content = _packed(Metadata(name=name, metadata=fields))
         self._metadata.append(MetadataIndex(self._file.tell(), len(content), name))
         self._file.write(content)
+
+    @property
+    def index_bytes(self) -> int:
+        """Of the chunk index so far."""
+        return len(self._index)
 
     def end_chunk(self) -> None:
         """Write the chunk, if there is a message in it."""
@@ -128,11 +141,11 @@ class Chunking:
         self._file.write(_packed(DataEnd(0)))
         start = self._file.tell()
         summary, offsets = bytearray(), bytearray()
-        groups: tuple[Sequence[McapRecord], ...] = (
-            self._schemas, self._channels, [self._statistics()], self._chunks, self._metadata,
+        groups = (
+            _joined(self._schemas), _joined(self._channels), _packed(self._statistics()),
+            bytes(self._index), _joined(self._metadata),
         )  # fmt: skip
-        for group in groups:
-            content = b"".join(map(_packed, group))
+        for content in groups:
             if content:
                 opcode = content[0]
                 offsets += _packed(SummaryOffset(opcode, start + len(summary), len(content)))
@@ -159,7 +172,10 @@ class Chunking:
             content += struct.pack(f"<{len(places)}Q", *places)
             self._counts[channel] = self._counts.get(channel, 0) + len(places) // 2
         self._file.write(bytes(content))
-        self._chunks.append(
+        first, last = self._span_ns or (self._start_ns, self._end_ns)
+        self._span_ns = min(first, self._start_ns), max(last, self._end_ns)
+        self._chunk_count += 1
+        self._index += _packed(
             ChunkIndex(
                 chunk_length=index_offset - offset,
                 chunk_start_offset=offset,
@@ -174,17 +190,22 @@ class Chunking:
         )
 
     def _statistics(self) -> Statistics:
+        first, last = self._span_ns or (0, 0)
         return Statistics(
             attachment_count=0,
             channel_count=len(self._channels),
             channel_message_counts=self._counts,
-            chunk_count=len(self._chunks),
+            chunk_count=self._chunk_count,
             message_count=sum(self._counts.values()),
-            message_end_time=max((one.message_end_time for one in self._chunks), default=0),
-            message_start_time=min((one.message_start_time for one in self._chunks), default=0),
+            message_end_time=last,
+            message_start_time=first,
             metadata_count=len(self._metadata),
             schema_count=len(self._schemas),
         )
+
+
+def _joined(records: Iterable[McapRecord]) -> bytes:
+    return b"".join(map(_packed, records))
 
 
 def _packed(record: McapRecord) -> bytes:

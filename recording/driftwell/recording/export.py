@@ -16,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from driftwell.messages.codec import decode
-from driftwell.messages.errors import RecordingError, WireError
+from driftwell.messages.codec import decode_on_topic
+from driftwell.messages.errors import DriftwellError, RecordingError, WireError
 from driftwell.messages.images import Pixels, unpack_images
 from driftwell.messages.samples import SampleBatch, unpack_columns
-from driftwell.messages.stream import LABEL, StreamBatch, unpack_stream_columns
+from driftwell.messages.stream import LABEL
 from driftwell.messages.topics import Kind
 from driftwell.recording.form import MAX_MESSAGE
-from driftwell.recording.reader import Recording, Selection, address_of
+from driftwell.recording.reader import Recording, Selection
+from driftwell.recording.streams import Sender, choose_sender, list_senders, read_streams
 from driftwell.recording.survey import Progress
 
 TABLE: Final = "samples.csv"
@@ -66,8 +67,13 @@ class Selected:
                 or there are no images.
         """
         self._recording = recording
-        self.device, self.kind = _choose(recording, device)
+        self._sender, self.kind = _choose(recording, device)
         self.left_out = 0
+
+    @property
+    def device(self) -> str:
+        """Whose they are."""
+        return self._sender.device
 
     def batches(self) -> Iterator[Batch]:
         """Yield the batches in the file's order.
@@ -76,33 +82,55 @@ class Selected:
             RecordingError: if the file is damaged.
         """
         self.left_out = 0
+        if self.kind is Kind.SAMPLES:
+            yield from self._samples()
+            return
+        for message in read_streams(self._recording, {str(self._sender)}, damaged=self._leave_out):
+            yield Batch(message.images, message.columns)
+
+    def _samples(self) -> Iterator[Batch]:
         seen: set[tuple[str, int]] = set()
-        wanted = Selection(kinds={self.kind}, devices={self.device})
-        for message in self._recording.messages(wanted):
+        wanted = Selection(kinds={Kind.SAMPLES}, devices={str(self._sender)})
+        for recorded in self._recording.messages(wanted):
             try:
-                decoded = decode(message.payload, limit_bytes=MAX_MESSAGE)
-                if not isinstance(decoded, StreamBatch | SampleBatch):
+                _, message = decode_on_topic(
+                    recorded.topic, recorded.payload, limit_bytes=MAX_MESSAGE
+                )
+                if not isinstance(message, SampleBatch):
                     continue
-                if (name := (decoded.session, decoded.seq)) in seen:
+                if (name := (message.session, message.seq)) in seen:
                     continue
-                batch = _open(decoded)
-            except WireError:
-                self.left_out += 1
+                batch = Batch(unpack_images(message.images), unpack_columns(message))
+            except WireError as error:
+                self._leave_out(error)
                 continue
             seen.add(name)
             yield batch
 
+    def _leave_out(self, _error: DriftwellError) -> None:
+        self.left_out += 1
+
 
 def export_npz(
-    recording: Recording, out: Path, *, device: str | None = None, progress: Progress | None = None
+    recording: Recording,
+    out: Path,
+    *,
+    device: str | None = None,
+    overwrite: bool = False,
+    progress: Progress | None = None,
 ) -> Exported:
     """Write x uint8 (N, H, W, C), y, index, prediction and entropy (N,) as .npz.
 
     `y` is there if every image has a label; `driftwell edge run --source npz:FILE` reads it.
 
     Raises:
-        RecordingError: if there are no images of one size, or the file cannot be written.
+        RecordingError: if there are no images of one size, or the file is there or cannot be
+            written.
     """
+    if out.exists() and not overwrite:
+        raise RecordingError(
+            f"{out} is there already; choose another name, or --force to replace it"
+        )
     selected = Selected(recording, device)
     shape, columns = _columns(selected)
     count = len(columns["index"])
@@ -156,27 +184,13 @@ def export_images(
     return Exported(selected.device, str(selected.kind), count, LABEL in columns, selected.left_out)
 
 
-def _choose(recording: Recording, device: str | None) -> tuple[str, Kind]:
-    holding: dict[Kind, set[str]] = {Kind.STREAM: set(), Kind.SAMPLES: set()}
-    for topic, count in recording.topics.items():
-        address = address_of(topic)
-        if address is not None and count and address.kind in holding:
-            holding[address.kind].add(address.device)
-    known = sorted(holding[Kind.STREAM] | holding[Kind.SAMPLES])
-    if not known:
+def _choose(recording: Recording, device: str | None) -> tuple[Sender, Kind]:
+    streams, samples = (list_senders(recording, kind) for kind in (Kind.STREAM, Kind.SAMPLES))
+    if not streams and not samples:
         raise RecordingError(f"{recording.path} holds no images: neither stream nor samples")
-    if device is None and len(known) > 1:
-        raise RecordingError(f"choose one device with --device: {', '.join(known)}")
-    chosen = device or known[0]
-    if chosen not in known:
-        raise RecordingError(f"no images of device {chosen!r}; there are {', '.join(known)}")
-    return chosen, Kind.STREAM if chosen in holding[Kind.STREAM] else Kind.SAMPLES
-
-
-def _open(batch: StreamBatch | SampleBatch) -> Batch:
-    if isinstance(batch, StreamBatch):
-        return Batch(unpack_images(batch.images), unpack_stream_columns(batch))
-    return Batch(unpack_images(batch.images), unpack_columns(batch))
+    every = {*streams, *samples}
+    sender = choose_sender(recording.path, every, device, how="--device NAME")
+    return sender, Kind.STREAM if sender in streams else Kind.SAMPLES
 
 
 def _columns(

@@ -29,18 +29,17 @@ from driftwell.messages.topics import ROOT, Kind
 PROFILE_PREFIX: Final = "driftwell-"
 PROFILE: Final = f"{PROFILE_PREFIX}{SCHEMA}"
 VIEW_PREFIX: Final = "view/"
-CLOUD_SETTINGS: Final = "settings:cloud"
-"""The document of a recorded run with the cloud's settings, as JSON."""
-EDGE_SETTINGS: Final = "settings:edge:"
-"""And of a device's; its name follows."""
-FOUNDATION: Final = "bundle:foundation"
-"""And the digest of the bundle that taught."""
 TEXT: Final = "text"
 SUM: Final = "crc32"
 MAX_MESSAGE: Final = 2**28
 """Bytes of one recorded message at most: a batch of a stream is larger than what travels."""
 MAX_RECORD: Final = 2**29
 """Bytes of one record of the file, and of a chunk unpacked, at most; more is damage."""
+OVERHEAD_BYTES: Final = 500
+"""What a message takes in memory beside its payload."""
+MAX_INDEX: Final = 32_000_000
+"""Bytes of chunk index of one file: a recorder holds it in memory, about 80 bytes a chunk and
+10 more for each channel in it. Beyond it a recorder begins another file, or refuses."""
 MAX_TOPICS: Final = 30_000
 """Topics of one recording at most: MCAP numbers channels with 16 bits, and views take some."""
 MAX_TOPIC: Final = 65_535
@@ -59,6 +58,11 @@ class RecordedMessage:
     """The recorder's clock, nanoseconds since the Unix epoch."""
     sent_ns: int
     """The sender's clock; `received_ns` where the message does not say."""
+
+    @property
+    def held_bytes(self) -> int:
+        """What it takes in memory."""
+        return len(self.payload) + OVERHEAD_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,12 +4,11 @@ from collections import Counter
 from dataclasses import dataclass
 from typing import Final
 
-import msgspec
-
 from driftwell.messages.codec import decode
 from driftwell.messages.errors import WireError
 from driftwell.messages.event import Event
-from driftwell.messages.head import Head, Manifest
+from driftwell.messages.head import Head
+from driftwell.messages.signing import read_manifest
 from driftwell.messages.state import State
 from driftwell.messages.stream import LABEL, StreamBatch
 from driftwell.messages.topics import Address, Kind
@@ -138,8 +137,8 @@ class _Counts:
 
     def _take_head(self, message: Head) -> None:
         try:
-            manifest = msgspec.msgpack.decode(message.manifest, type=Manifest)
-        except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+            manifest = read_manifest(message.manifest)
+        except WireError:
             return
         self.cohorts.add(manifest.cohort)
         self._note(manifest.cohort, manifest.version)

@@ -5,16 +5,16 @@ compared, never messages of one file with each other.
 """
 
 import heapq
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 
-from driftwell.messages.errors import RecordingError
 from driftwell.recording.form import VIEW_PREFIX
 from driftwell.recording.reader import Recording
 from driftwell.recording.survey import Progress
-from driftwell.recording.writer import RecordingWriter
+from driftwell.recording.whole import write_whole
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +23,8 @@ class Merged:
 
     messages: int
     documents: int
+    left_out: int = 0
+    """Messages that one recording cannot hold, such as those of too many topics."""
 
 
 def merge_recordings(
@@ -49,35 +51,47 @@ def merge_recordings(
     Raises:
         RecordingError: if one cannot be read, or `out` cannot be written.
     """
-    if out.exists() and any(out.samefile(path) for path in paths if path.exists()):
-        raise RecordingError(f"{out} is one of the recordings themselves; choose another name")
     with ExitStack() as stack:
         recordings = [stack.enter_context(Recording(path)) for path in paths]
         documents = _unite(recordings)
         total = sum(sum(recording.topics.values()) for recording in recordings)
         views = any(_has_views(recording) for recording in recordings)
         writer = stack.enter_context(
-            RecordingWriter(
-                out, software=software, clock_s=clock_s, views=views, overwrite=overwrite
+            write_whole(
+                out,
+                paths,
+                software=software,
+                clock_s=clock_s,
+                views=views,
+                overwrite=overwrite,
             )
         )
         for name, text in documents.items():
             writer.add_document(name, text)
+        left_out = 0
         streams = [recording.messages() for recording in recordings]
         for message in heapq.merge(*streams, key=lambda one: one.received_ns):
-            writer.write(message)
+            left_out += not writer.write(message)
             if progress is not None:
-                progress(writer.messages, total)
-    return Merged(writer.messages, len(documents))
+                progress(writer.messages + left_out, total)
+    return Merged(writer.messages, len(documents), left_out)
 
 
 def _unite(recordings: Sequence[Recording]) -> dict[str, str]:
     united: dict[str, str] = {}
     for recording in recordings:
         for name, text in recording.documents().items():
-            if united.setdefault(name, text) != text:
-                united[f"{name} ({recording.path.name})"] = text
+            for free in _names(name, recording.path.name):
+                if united.setdefault(free, text) == text:
+                    break
     return united
+
+
+def _names(name: str, file: str) -> Iterator[str]:
+    """Under which a document may stand: its own, and ever longer ones if that is taken."""
+    yield name
+    yield f"{name} ({file})"
+    yield from (f"{name} ({file} {number})" for number in count(2))
 
 
 def _has_views(recording: Recording) -> bool:

@@ -46,6 +46,7 @@ class Selection:
 
     kinds: Collection[str] | None = None
     devices: Collection[str] | None = None
+    """`DEVICE` or `GROUP/DEVICE` each: two groups may have a device of one name."""
     start_ns: int | None = None
     """Received at this time or later."""
     end_ns: int | None = None
@@ -61,7 +62,7 @@ class Selection:
         return (
             address is not None
             and (self.kinds is None or address.kind in self.kinds)
-            and (self.devices is None or address.device in self.devices)
+            and (self.devices is None or is_of(address, self.devices))
         )
 
     def wants_time(self, received_ns: int) -> bool:
@@ -72,6 +73,11 @@ class Selection:
 
 
 EVERYTHING: Final = Selection()
+
+
+def is_of(address: Address, devices: Collection[str]) -> bool:
+    """Whether an address is of one of the devices, each `DEVICE` or `GROUP/DEVICE`."""
+    return address.device in devices or f"{address.group}/{address.device}" in devices
 
 
 def address_of(topic: str) -> Address | None:

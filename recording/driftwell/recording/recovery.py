@@ -4,11 +4,11 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from driftwell.messages.errors import RecordingError
 from driftwell.recording.audit import Audit
 from driftwell.recording.form import VIEW_PREFIX, RecordedMessage
 from driftwell.recording.reader import Recording
 from driftwell.recording.survey import Chunk, Losses, Progress, Survey
+from driftwell.recording.whole import write_whole
 from driftwell.recording.writer import RecordingWriter
 
 
@@ -49,6 +49,8 @@ class Salvage:
     messages: int
     documents: int
     losses: Losses
+    left_out: int = 0
+    """Messages that are whole, but that no recording of ours can hold."""
 
 
 def verify(path: Path, *, progress: Progress | None = None) -> Verdict:
@@ -104,24 +106,27 @@ def recover(
     Raises:
         RecordingError: if `path` is no recording, or `out` cannot be written.
     """
-    if out.exists() and out.samefile(path):
-        raise RecordingError(f"{out} is the recording itself; choose another name for the new one")
     survey = Survey(path, progress=progress)
-    with survey.file, RecordingWriter(
-        out, software=software, clock_s=clock_s, views=survey.has_views, overwrite=overwrite
+    with survey.file, write_whole(
+        out, [path], software=software, clock_s=clock_s, views=survey.has_views,
+        overwrite=overwrite,
     ) as writer:  # fmt: skip
-        chunks = 0
+        chunks = left_out = 0
         for part in survey.parts():
             if isinstance(part, Chunk):
                 chunks += 1
-                _copy(part, survey.topics, writer)
+                left_out += _copy(part, survey.topics, writer)
         for name, text in survey.documents.items():
             writer.add_document(name, text)
-    return Salvage(chunks, writer.messages, len(survey.documents), survey.losses)
+    return Salvage(chunks, writer.messages, len(survey.documents), survey.losses, left_out)
 
 
-def _copy(chunk: Chunk, topics: dict[int, str], writer: RecordingWriter) -> None:
+def _copy(chunk: Chunk, topics: dict[int, str], writer: RecordingWriter) -> int:
+    """Write what is in a chunk; how many messages were not taken."""
+    left_out = 0
     for stored in chunk.messages:
         topic = topics[stored.channel]
         if not topic.startswith(VIEW_PREFIX):
-            writer.write(RecordedMessage(topic, stored.payload, stored.received_ns, stored.sent_ns))
+            one = RecordedMessage(topic, stored.payload, stored.received_ns, stored.sent_ns)
+            left_out += not writer.write(one)
+    return left_out

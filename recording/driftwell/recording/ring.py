@@ -11,7 +11,6 @@ from driftwell.messages.topics import Kind, parse_topic
 from driftwell.recording.form import MAX_MESSAGE, RecordedMessage
 
 LIMIT_BYTES: Final = 256_000_000
-OVERHEAD_BYTES: Final = 500  # what a message takes in memory beside its payload
 EVENTS: Final = ("applied", "budget", "drift", "refused", "reverted")
 """What an event message can tell."""
 
@@ -32,11 +31,11 @@ class Ring:
     def add(self, message: RecordedMessage, now_s: float) -> None:
         """Keep a message that came at `now_s`, monotonic seconds; let go of what is too old."""
         self._held.append((now_s, message))
-        self.size_bytes += _size(message)
+        self.size_bytes += message.held_bytes
         while self._held and (
             self._held[0][0] < now_s - self._keep_s or self.size_bytes > self._limit_bytes
         ):
-            self.size_bytes -= _size(self._held.popleft()[1])
+            self.size_bytes -= self._held.popleft()[1].held_bytes
 
     def take(self) -> list[RecordedMessage]:
         """Give all that is held, oldest first, and hold nothing."""
@@ -55,7 +54,3 @@ def tells_of(message: RecordedMessage, events: Collection[str]) -> bool:
     except WireError:
         return False
     return isinstance(event, Event) and event.event in events
-
-
-def _size(message: RecordedMessage) -> int:
-    return len(message.payload) + OVERHEAD_BYTES

@@ -20,12 +20,13 @@ Open = Callable[[Path], RecordingWriter]
 class Numbered:
     """Names for the files of one recording, and the documents that stand in each."""
 
-    def __init__(self, path: Path, begin: Open) -> None:
+    def __init__(self, path: Path, begin: Open, *, first_plain: bool = False) -> None:
         """Find out which numbers are taken.
 
         Args:
             path: OUT.mcap.
             begin: Begins a file.
+            first_plain: Whether the first file is OUT.mcap itself.
 
         Raises:
             RecordingError: if the folder cannot be read.
@@ -33,6 +34,7 @@ class Numbered:
         self.path = path
         self.documents: dict[str, str] = {}
         self._begin = begin
+        self._is_plain_next = first_plain
         self._number = _highest(path)
 
     def begin_next(self) -> RecordingWriter:
@@ -41,15 +43,24 @@ class Numbered:
         Raises:
             RecordingError: if the disk does not take it.
         """
-        self._number += 1
-        writer = self._begin(self.path.with_stem(f"{self.path.stem}-{self._number:04}"))
+        writer = self._begin(self._next_path())
         for name, text in self.documents.items():
             writer.add_document(name, text)
         return writer
 
+    def _next_path(self) -> Path:
+        if self._is_plain_next:
+            self._is_plain_next = False
+            return self.path
+        self._number += 1
+        return self.path.with_stem(f"{self.path.stem}-{self._number:04}")
+
 
 class SplitWriter:
-    """Writes one file after the other; each is a whole recording."""
+    """Writes one file after the other; each is a whole recording.
+
+    Whatever its limits, a file that is full is ended, and the next one begun.
+    """
 
     def __init__(
         self,
@@ -76,6 +87,8 @@ class SplitWriter:
         self._limit_s = limit_s
         self._began_s = clock_s()
         self._writer = files.begin_next()
+        self.first = self._writer.path
+        """The first file."""
 
     @property
     def path(self) -> Path:
@@ -124,7 +137,7 @@ class SplitWriter:
         now_s = self._clock_s()
         is_large = self._limit_bytes is not None and self._writer.size_bytes >= self._limit_bytes
         is_old = self._limit_s is not None and now_s - self._began_s >= self._limit_s
-        if is_large or is_old:
+        if is_large or is_old or self._writer.is_full:
             self._writer.close()
             self._writer = self._files.begin_next()
             self._began_s = now_s
@@ -172,6 +185,9 @@ class ExcerptWriter:
         if is_event:
             self._until_s = self._clock_s() + self._after_s
         if self._writer is not None:
+            if self._writer.is_full:
+                self.close()
+                self._writer = self._begin_file()
             return self._writer.write(message)
         self._ring.add(message, self._clock_s())
         if is_event:
@@ -199,11 +215,15 @@ class ExcerptWriter:
             writer.close()
 
     def _begin(self) -> None:
-        self._writer = self._files.begin_next()
-        self.written.append(self._writer.path)
+        self._writer = self._begin_file()
         for message in self._ring.take():
             self._writer.write(message)
         self._writer.flush()
+
+    def _begin_file(self) -> RecordingWriter:
+        writer = self._files.begin_next()
+        self.written.append(writer.path)
+        return writer
 
     def _end_if_due(self) -> None:
         if self._writer is not None and self._clock_s() >= self._until_s:

@@ -77,20 +77,19 @@ class Survey:
         """Whether views stand beside the messages."""
         return any(topic.startswith(VIEW_PREFIX) for topic in self.topics.values())
 
-    def parts(self) -> Iterator[Chunk | Record]:
-        """Yield the undamaged chunks and all other records of the data section, in order.
+    def parts(self) -> Iterator[Chunk | Record | Gap]:
+        """Yield the undamaged chunks, all other records and what is damaged, in order.
 
-        Documents are collected, and damage is noted, on the way.
+        Documents are collected, and damage is counted, on the way.
         """
         for part in self.file.walk():
             if self._progress is not None:
                 self._progress(part.offset + part.length, self.file.size)
             if isinstance(part, Gap):
                 self.losses.add(part)
+                yield part
             elif part.opcode == Opcode.CHUNK:
-                chunk = self._chunk(part)
-                if chunk is not None:
-                    yield chunk
+                yield self._chunk(part)
             else:
                 if part.opcode == Opcode.METADATA:
                     self._take_document(part)
@@ -108,13 +107,14 @@ class Survey:
                 names.setdefault(number, topic)
         return names
 
-    def _chunk(self, record: Record) -> Chunk | None:
+    def _chunk(self, record: Record) -> Chunk | Gap:
         try:
             content = read_chunk(unpack_chunk(self.file.content(record)))
         except RecordingError as error:
-            self.losses.add(Gap(record.offset, record.end - record.offset, str(error)))
+            gap = Gap(record.offset, record.end - record.offset, str(error))
+            self.losses.add(gap)
             self.losses.chunks += 1
-            return None
+            return gap
         self.topics.update(content.topics)
         named = [one for one in content.messages if one.channel in self.topics]
         self.losses.unnamed += len(content.messages) - len(named)

@@ -17,8 +17,9 @@ from driftwell.messages.codec import TYPE_OF_KIND
 from driftwell.messages.envelope import SCHEMA
 from driftwell.messages.errors import WireError
 from driftwell.messages.event import Event
-from driftwell.messages.head import Head, Manifest
+from driftwell.messages.head import Head
 from driftwell.messages.samples import SampleBatch, unpack_columns
+from driftwell.messages.signing import read_manifest
 from driftwell.messages.state import State
 from driftwell.messages.stream import LABEL, StreamBatch, unpack_stream_columns
 from driftwell.messages.telemetry import Telemetry
@@ -125,7 +126,6 @@ class StreamView(View, frozen=True, kw_only=True):
     """0 to 1; only where the stream has labels."""
 
 
-_manifest: Final[msgspec.msgpack.Decoder[Manifest]] = msgspec.msgpack.Decoder(Manifest)
 _json: Final = msgspec.json.Encoder()
 
 
@@ -206,7 +206,7 @@ def _ack(message: Ack) -> View:
 
 
 def _head(message: Head) -> View:
-    manifest = _manifest.decode(message.manifest)
+    manifest = read_manifest(message.manifest)
     return HeadView(
         seq=message.seq,
         version=manifest.version,

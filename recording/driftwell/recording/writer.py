@@ -4,18 +4,18 @@ The file holds complete chunks at every moment. What is not yet in one is in mem
 `chunk_bytes` and for at most `flush_s` seconds (if `tick` is called often enough).
 """
 
-import os
 from collections.abc import Callable
 from contextlib import suppress
-from io import BytesIO
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Self
 
 from driftwell.messages.errors import MalformedError, RecordingError
 from driftwell.messages.topics import Kind, parse_topic
+from driftwell.recording.appending import WholeWrites
 from driftwell.recording.chunking import Chunking
 from driftwell.recording.form import (
+    MAX_INDEX,
     MAX_TOPICS,
     PROFILE,
     ChannelForm,
@@ -69,7 +69,7 @@ class RecordingWriter:
         self._channels: dict[str, int] = {}
         self._kinds: dict[str, Kind | None] = {}
         self._schemas: dict[str, int] = {}
-        self._file = _WholeWrites(path, overwrite=overwrite)
+        self._file = WholeWrites(path, overwrite=overwrite)
         self._chunking = Chunking(
             self._file, profile=PROFILE, library=software, chunk_bytes=chunk_bytes
         )
@@ -79,8 +79,13 @@ class RecordingWriter:
         """Add one message; False if no recording can hold it (see `is_recordable`).
 
         Raises:
-            RecordingError: if the disk does not take it. The file holds all chunks before.
+            RecordingError: if the disk does not take it, or the file is full. The file holds
+                all chunks before.
         """
+        if self.is_full:
+            raise RecordingError(
+                f"{self.path} is full, its index has {MAX_INDEX} bytes; go on in another file"
+            )
         if not is_recordable(message):
             return False
         channel = self._channels.get(message.topic) or self._add_topic(message.topic)
@@ -129,6 +134,11 @@ class RecordingWriter:
         """Of the file as it is now."""
         return self._file.size_bytes
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the index has no room for another chunk."""
+        return self._chunking.index_bytes >= MAX_INDEX
+
     def close(self) -> None:
         """Write the index and close the file.
 
@@ -143,6 +153,18 @@ class RecordingWriter:
         finally:
             self._file.close()
 
+    def abandon(self) -> None:
+        """Close the file without an index: all of it can be recovered, and it looks unfinished.
+
+        Raises:
+            RecordingError: if the disk does not take what is still in memory.
+        """
+        try:
+            if not self._file.is_closed:
+                self.flush()
+        finally:
+            self._file.close()
+
     def __enter__(self) -> Self:
         return self
 
@@ -152,7 +174,11 @@ class RecordingWriter:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self.close()
+        if error is None:
+            self.close()
+            return
+        with suppress(RecordingError):
+            self.abandon()
 
     def _add_topic(self, topic: str) -> int:
         if len(self._kinds) >= MAX_TOPICS:
@@ -192,83 +218,3 @@ def _kind(topic: str) -> Kind | None:
         return parse_topic(topic).kind
     except MalformedError:
         return None
-
-
-class _WholeWrites:
-    """A file in which a write is there whole or not at all: held back until `save`."""
-
-    def __init__(self, path: Path, *, overwrite: bool) -> None:
-        self._path = path
-        flags = os.O_WRONLY | os.O_CREAT | (os.O_TRUNC if overwrite else os.O_EXCL)
-        try:
-            self._descriptor = _open(path, flags)
-        except FileExistsError:
-            raise RecordingError(
-                f"{path} is there already; choose another name, or --force to replace it"
-            ) from None
-        except OSError as error:
-            raise RecordingError(f"{path} cannot be written: {error.strerror}") from error
-        self._held = BytesIO()
-        self.size_bytes = 0
-        self.is_closed = False
-
-    @property
-    def is_dirty(self) -> bool:
-        return self._held.tell() > 0
-
-    def write(self, content: bytes) -> int:
-        return self._held.write(content)
-
-    def tell(self) -> int:
-        return self.size_bytes + self._held.tell()
-
-    def save(self) -> None:
-        if self.is_closed:
-            raise RecordingError(f"{self._path} is closed; nothing more can be recorded into it")
-        content = memoryview(self._held.getvalue())
-        written = 0
-        try:
-            while written < len(content):
-                written += os.write(self._descriptor, content[written:])
-        except OSError as error:
-            self._give_up()
-            raise RecordingError(
-                f"recording stopped, {self._path} cannot be written: {error.strerror}; what is "
-                f"in it is whole, and `driftwell recording recover` gives it an index"
-            ) from error
-        self.size_bytes += len(content)
-        self._held = BytesIO()
-
-    def _give_up(self) -> None:
-        # Half a record would be no harm, but the promise is whole ones.
-        with suppress(OSError):
-            os.ftruncate(self._descriptor, self.size_bytes)
-        self.close()
-
-    def sync(self) -> None:
-        try:
-            os.fsync(self._descriptor)
-        except OSError as error:
-            raise RecordingError(f"{self._path} is not safe on the disk: {error}") from error
-
-    def close(self) -> None:
-        if not self.is_closed:
-            self.is_closed = True
-            os.close(self._descriptor)
-
-
-def _open(path: Path, flags: int) -> int:
-    if not path.parent.is_dir():
-        path.parent.mkdir(parents=True)
-    descriptor = os.open(path, flags, 0o644)
-    _sync_folder(path.parent)
-    return descriptor
-
-
-def _sync_folder(folder: Path) -> None:
-    # A file whose name is not on the disk is lost in a power cut with all its chunks.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -64,4 +64,4 @@ def test_the_golden_recording_is_small_and_holds_what_it_says() -> None:
 
     assert RECORDING.stat().st_size < 100_000
     assert devices == sorted(COHORTS)
-    assert json.loads(documents["settings:cloud"])["seed"] == SEED
+    assert json.loads(documents["settings:cloud:golden"])["seed"] == SEED

@@ -27,6 +27,7 @@ from driftwell.messages import Event, Inference, Link, Message, Resources, State
 from driftwell.messages.codec import TYPE_OF_KIND
 from driftwell.messages.topics import device_topic
 from driftwell.models.bundle import Bundle, open_bundle
+from driftwell.recording.documents import cloud_document, settings_document
 from driftwell.recording.form import RecordedMessage
 from driftwell.recording.writer import RecordingWriter
 
@@ -80,7 +81,7 @@ def write_recording(path: Path, edge: Bundle, foundation: Bundle) -> None:
     )
     now_ns = tiny.NOW_NS
     with RecordingWriter(path, software="golden", clock_s=lambda: 0.0) as writer:
-        writer.add_document("settings:cloud", msgspec.json.encode(settings, enc_hook=str).decode())
+        writer.add_document(cloud_document(settings.group), settings_document(settings))
         for number, (wait_ns, message) in enumerate(_messages(edge.digest)):
             now_ns += wait_ns
             stepped_back_ns = 2 * 10**9 if number == STEPS_BACK_AT else 0

@@ -6,17 +6,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from structlog.testing import capture_logs
 from tests import tiny
 from tests.daemons import CLOCKS
+from tests.unit.recording.recorded import write_recording
+from tests.unit.recording.streams import stream
 
 from driftwell.edge.filter import FilterSettings
-from driftwell.edge.node import EdgeNode
+from driftwell.edge.node import EdgeNode, Predictions
 from driftwell.edge.predictions import Discard
 from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.sources import ArraySource, SourceBatch, open_source
-from driftwell.edge.stream_recorder import StreamRecorder, free_path
+from driftwell.edge.stream_recorder import StreamRecorder
 from driftwell.messages.codec import decode
-from driftwell.messages.errors import SourceError
+from driftwell.messages.errors import RecordingError, SourceError
 from driftwell.messages.stream import StreamBatch, unpack_stream_columns
 from driftwell.models.bundle import Bundle
 from driftwell.recording.form import MAX_MESSAGE, RecordedMessage
@@ -108,6 +111,49 @@ async def test_what_the_device_answered_is_beside_the_images(edge: Bundle, tmp_p
     assert [one.labels for one in await read(f"mcap:{path}", 16)] == [None] * 4
 
 
+async def test_labels_stay_with_their_images(tmp_path: Path) -> None:
+    """A batch has labels if each of its images has one; those of later images never move up."""
+    images = tiny.make_images(12)
+    parts = [stream(1, images[:4]), stream(2, images[4:8], [0, 1, 2, 3]),
+             stream(3, images[8:], [3, 2, 1, 0])]  # fmt: skip
+    path = write_recording(tmp_path / "a.mcap", parts)
+
+    read_again = [
+        None if one.labels is None else one.labels.tolist() for one in await read(f"mcap:{path}", 3)
+    ]
+    after = await read(f"mcap:{path}", 3, b"5")
+
+    assert read_again == [None, None, [2, 3, 3], [2, 1, 0]]
+    assert [one.labels.tolist() for one in after if one.labels is not None] == [
+        [1, 2, 3], [3, 2, 1], [0],
+    ]  # fmt: skip
+
+
+async def test_a_batch_that_stands_twice_is_answered_once(tmp_path: Path) -> None:
+    """A recording joined with a copy of its own is no longer stream."""
+    images = tiny.make_images(4)
+    parts = [stream(1, images[:2]), stream(1, images[:2]), stream(2, images[2:])]
+    path = write_recording(tmp_path / "a.mcap", parts)
+
+    [one] = await read(f"mcap:{path}", 16)
+
+    np.testing.assert_array_equal(one.images, images)
+
+
+async def test_devices_of_one_name_are_told_apart_by_their_group(tmp_path: Path) -> None:
+    """Their streams are never mixed into one."""
+    images = tiny.make_images(4)
+    parts = [stream(1, images[:2], group="home"), stream(1, images[2:], group="shed")]
+    path = write_recording(tmp_path / "a.mcap", parts)
+
+    for place in (path, f"{path}#cam-1"):
+        with pytest.raises(SourceError, match="home/cam-1, shed/cam-1: choose one"):
+            await read(f"mcap:{place}", 16)
+    [one] = await read(f"mcap:{path}#shed/cam-1", 16)
+
+    np.testing.assert_array_equal(one.images, images[2:])
+
+
 async def test_the_settings_are_kept_without_the_password(edge: Bundle, tmp_path: Path) -> None:
     """What decided is in the recording; what opens the broker is not."""
     path = tmp_path / "a.mcap"
@@ -116,7 +162,7 @@ async def test_the_settings_are_kept_without_the_password(edge: Bundle, tmp_path
     with Recording(path) as recording:
         documents = recording.documents()
 
-    assert '"device":"cam-1"' in documents["settings:edge:cam-1"]
+    assert '"device":"cam-1"' in documents["settings:edge:default/cam-1"]
     assert b"secret" not in path.read_bytes()
 
 
@@ -129,8 +175,7 @@ async def test_a_restart_begins_a_recording_beside_the_first(edge: Bundle, tmp_p
     await record(edge, path)
 
     assert path.read_bytes() == before
-    assert (tmp_path / "a-2.mcap").is_file()
-    assert free_path(path) == tmp_path / "a-3.mcap"
+    assert len(await read(f"mcap:{tmp_path / 'a-0001.mcap'}", 16)) == 4
 
 
 async def test_a_recording_of_several_devices_asks_which(edge: Bundle, tmp_path: Path) -> None:
@@ -145,7 +190,7 @@ async def test_a_recording_of_several_devices_asks_which(edge: Bundle, tmp_path:
 
     with pytest.raises(SourceError, match="cam-1, cam-2: choose one"):
         await read(f"mcap:{path}", 16)
-    with pytest.raises(SourceError, match="no stream of 'cam-3'"):
+    with pytest.raises(SourceError, match="no images of 'cam-3'"):
         await read(f"mcap:{path}#cam-3", 16)
     assert len(await read(f"mcap:{path}#cam-2", 16)) == 4
 
@@ -168,6 +213,37 @@ async def test_files_that_are_no_such_recording_are_refused(edge: Bundle, tmp_pa
     source = open_source(f"mcap:{tmp_path / 'a.mcap'}", shape=(9, 9, 1), batch=16)
     with pytest.raises(SourceError, match="the model takes"):
         [one async for one in source.batches(None)]
+
+
+def test_a_recording_that_fails_is_told_once_and_stops_nobody(
+    edge: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The disk gives up in the middle: one warning then, one at the end, and answers go on."""
+    answered: list[int] = []
+
+    class Counting(Discard):
+        def write(self, batch: SourceBatch, predictions: Predictions) -> None:
+            answered.append(len(batch.images))
+
+    def give_up(*_: object) -> None:
+        raise RecordingError("the disk is full")
+
+    monkeypatch.setattr(RecordingWriter, "write", give_up)
+    settings = EdgeSettings(bundle=edge.path, source="npz:x", device="cam-1")
+    recorder = StreamRecorder(
+        Counting(), settings, path=tmp_path / "a.mcap", model=edge.digest, session=tiny.SESSION,
+        wall_ns=CLOCKS.wall_ns, monotonic_s=time.monotonic,
+    )  # fmt: skip
+    images = tiny.make_images(4)
+    predictions = EdgeNode(edge, FilterSettings()).infer(images)
+    with capture_logs() as logs:
+        for number in range(200):
+            recorder.write(SourceBatch(images, np.arange(4, dtype=np.uint64), b"4"), predictions)
+            time.sleep(0.001 if number < 100 else 0)
+        recorder.close()
+
+    assert len(answered) == 200
+    assert [one["event"] for one in logs] == ["stream.recording-ended", "stream.not-recorded"]
 
 
 def test_a_sink_that_is_behind_the_recorder_is_fed_and_closed(edge: Bundle, tmp_path: Path) -> None:

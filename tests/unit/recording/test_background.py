@@ -7,8 +7,8 @@ from tests.unit.recording.recorded import conversation, message, read_all
 
 from driftwell.messages.errors import RecordingError
 from driftwell.messages.topics import Kind
-from driftwell.recording.background import OVERHEAD_BYTES, BackgroundWriter
-from driftwell.recording.form import RecordedMessage
+from driftwell.recording.background import BackgroundWriter
+from driftwell.recording.form import OVERHEAD_BYTES, RecordedMessage
 from driftwell.recording.writer import RecordingWriter
 
 LIMIT_S = 10
@@ -67,7 +67,11 @@ def test_slow_disk_stops_nobody() -> None:
     assert (len(disk.written), writer.left_out, disk.is_closed) == (3, 7, True)
 
 
-@pytest.mark.parametrize("error", [RecordingError("disk full"), OSError(28, "full"), MemoryError()])
+@pytest.mark.parametrize(
+    "error",
+    [RecordingError("disk full"), OSError(28, "full"), MemoryError(), KeyError("full")],
+    ids=lambda error: type(error).__name__,
+)
 def test_failed_disk_ends_the_recording(error: Exception) -> None:
     """After an error nothing more is taken, all is counted, and `close` tells it."""
     disk = Disk()
@@ -95,3 +99,14 @@ def test_unfit_messages_are_counted() -> None:
 
     assert writer.left_out == 1
     assert len(disk.written) == 2
+
+
+def test_nothing_is_taken_after_the_end() -> None:
+    """A message that comes when the file is closed is left out and counted, not forgotten."""
+    disk = Disk()
+    disk.free.set()
+    writer = BackgroundWriter(disk)
+    writer.close()
+
+    assert not writer.write(message(Kind.ACK))
+    assert (disk.written, writer.left_out) == ([], 1)

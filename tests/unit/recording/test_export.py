@@ -1,4 +1,5 @@
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -7,6 +8,7 @@ import pytest
 from PIL import Image
 from tests import tiny
 from tests.unit.recording.recorded import message, write_recording
+from tests.unit.recording.streams import stream
 
 from driftwell.edge.sources import read_stream
 from driftwell.messages.codec import encode
@@ -113,6 +115,28 @@ def test_device_must_be_chosen(tmp_path: Path) -> None:
             export_npz(recording, tmp_path / "x.npz", device="cam-9")
 
         assert export_npz(recording, tmp_path / "x.npz", device="cam-5").images == 2
+
+
+def test_device_of_a_group_is_chosen(tmp_path: Path) -> None:
+    """Streams of two groups that have a device of one name are not mixed into one file."""
+    images = tiny.make_images(3)
+    parts = [stream(1, images[:2], group="home"), stream(1, images[2:], group="shed")]
+    with _recorded(tmp_path, *parts) as recording:
+        with pytest.raises(RecordingError, match="home/cam-1, shed/cam-1: choose one, --device"):
+            export_npz(recording, tmp_path / "x.npz", device="cam-1")
+
+        assert export_npz(recording, tmp_path / "x.npz", device="shed/cam-1").images == 1
+
+
+def test_messages_that_cannot_be_used_are_counted(tmp_path: Path) -> None:
+    """A device's stream without another's batch that came on its topic, or a damaged one."""
+    images = tiny.make_images(3)
+    other = replace(stream(2, images, device="cam-2"), topic=stream(1, images).topic)
+    damaged = replace(other, payload=b"x")
+    with _recorded(tmp_path, stream(1, images), other, damaged) as recording:
+        exported = export_npz(recording, tmp_path / "x.npz")
+
+    assert exported == Exported("cam-1", "stream", 3, has_labels=False, left_out=2)
 
 
 def test_images_of_two_sizes_are_refused(tmp_path: Path) -> None:

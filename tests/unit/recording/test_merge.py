@@ -8,11 +8,13 @@ from tests.unit.recording.recorded import (
     is_subsequence,
     message,
     read_all,
+    save,
     write_recording,
 )
 
 from driftwell.messages.errors import RecordingError
 from driftwell.messages.topics import Kind
+from driftwell.recording.form import RecordedMessage
 from driftwell.recording.merge import Merged, merge_recordings
 from driftwell.recording.reader import Recording
 from driftwell.recording.recovery import verify
@@ -67,6 +69,44 @@ def test_documents_are_united(tmp_path: Path) -> None:
         assert recording.documents() == {"settings": "x = 1", "settings (c.mcap)": "x = 2"}
 
 
+def test_documents_of_files_of_one_name_are_united(tmp_path: Path) -> None:
+    """Parts in several folders often have one name; no text of theirs is lost, and none twice."""
+    paths = []
+    for number, text in enumerate(("x = 1", "x = 2", "x = 3", "x = 2")):
+        paths.append(tmp_path / str(number) / "run.mcap")
+        with RecordingWriter(paths[-1], software="test", clock_s=Ticks()) as writer:
+            writer.add_document("settings", text)
+
+    merged = _merge(paths, tmp_path / "out.mcap")
+
+    with Recording(tmp_path / "out.mcap") as recording:
+        assert recording.documents() == {
+            "settings": "x = 1", "settings (run.mcap)": "x = 2", "settings (run.mcap 2)": "x = 3",
+        }  # fmt: skip
+    assert merged.documents == 3
+
+
+def test_what_one_recording_cannot_hold_is_counted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Two recordings may have more topics together than one may have: it is said how much is lost.
+
+    So is what `recover` cannot take.
+    """
+    paths = [
+        write_recording(tmp_path / f"{name}.mcap", [RecordedMessage(f"{name}/{n}", b"", n, n)
+                                                    for n in range(5)])
+        for name in ("a", "b")
+    ]  # fmt: skip
+    monkeypatch.setattr("driftwell.recording.writer.MAX_TOPICS", 3)
+
+    merged = _merge(paths, tmp_path / "out.mcap")
+    salvage = save(paths[0], tmp_path / "saved.mcap")
+
+    assert (merged.messages, merged.left_out) == (3, 7)
+    assert (salvage.messages, salvage.left_out) == (3, 2)
+
+
 def test_damaged_part_is_refused(tmp_path: Path) -> None:
     """A file that was not closed is named, before anything is written."""
     path = write_recording(tmp_path / "a.mcap", conversation(10))
@@ -81,6 +121,6 @@ def test_merging_onto_a_part_is_refused(tmp_path: Path) -> None:
     """None of the parts is written over."""
     path = write_recording(tmp_path / "a.mcap", conversation(10))
 
-    with pytest.raises(RecordingError, match="themselves"):
+    with pytest.raises(RecordingError, match="itself"):
         merge_recordings([path], path, software="test", clock_s=Ticks(), overwrite=True)
     assert len(read_all(path)) == 10

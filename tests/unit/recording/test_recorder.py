@@ -1,5 +1,5 @@
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -14,7 +14,7 @@ from driftwell.messages.topics import Kind, cohort_head_topic, device_topic
 from driftwell.recording.background import BackgroundWriter
 from driftwell.recording.form import RecordedMessage
 from driftwell.recording.writer import RecordingWriter
-from driftwell.tools.recorder import Heard, run_recorder
+from driftwell.tools.recorder import LONGEST_LINGER, Heard, run_recorder
 from driftwell.tools.subscriptions import group_filters
 
 
@@ -28,6 +28,7 @@ class Studio:
         self.told: list[int] = []
         self.recorder = self._connect("recorder", group_filters("home"))
         self.peer = self._connect("peer", ())
+        self.pause: Callable[[float], Awaitable[None]] = asyncio.sleep
         self._group = group
         self._talking = group.create_task(self.peer.run())
 
@@ -37,13 +38,19 @@ class Studio:
         )
 
     def start(self) -> asyncio.Task[Heard]:
-        writer = RecordingWriter(self.path, software="test", clock_s=Ticks())
-        return self._group.create_task(self.record(BackgroundWriter(writer)))
+        self._writer = RecordingWriter(self.path, software="test", clock_s=Ticks())
+        return self._group.create_task(self.record(BackgroundWriter(self._writer)))
 
-    async def record(self, background: BackgroundWriter) -> Heard:
+    @property
+    def recorded(self) -> int:
+        """Messages that were written so far."""
+        return self._writer.messages
+
+    async def record(self, background: BackgroundWriter, *, outlives_disk: bool = False) -> Heard:
         return await run_recorder(
             self.recorder, background, now_ns=lambda: START_NS, stopping=self.stopping,
-            linger_s=0.05, progress=lambda heard: self.told.append(heard.messages),
+            linger_s=0.05, outlives_disk=outlives_disk, pause=self.pause,
+            progress=lambda heard: self.told.append(heard.messages),
         )  # fmt: skip
 
     async def say(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
@@ -104,19 +111,51 @@ async def test_retained_messages_come_once(tmp_path: Path) -> None:
     assert [one.payload for one in read_all(studio.path)] == [b"1", b"2"]
 
 
-async def test_stop_waits_for_silence(tmp_path: Path) -> None:
-    """What is still arriving when the recorder is told to stop is in the file."""
-    topic = device_topic("home", "cam-7", Kind.EVENT)
+async def test_messages_heard_live_come_once(tmp_path: Path) -> None:
+    """A retained message that was heard when it was sent is not recorded again later."""
+    head, event = (device_topic("home", "cam-7", kind) for kind in (Kind.HEAD, Kind.EVENT))
     async with open_studio(tmp_path) as studio:
         recording = studio.start()
         await studio.recorder.next_epoch(0)
+        for payload in (b"1", b"2"):
+            await studio.say(head, payload, retain=True)
+            await studio.say(event, b"same")
+        await eventually(lambda: studio.told[-1:] == [4])
+        studio.recorder.drop()
+        await studio.recorder.next_epoch(1)
+        await studio.say(head, b"1", retain=True)
         studio.stopping.set()
-        for number in range(5):
-            await studio.say(topic, str(number).encode())
-            await asyncio.sleep(0.02)
         await recording
 
-    assert [one.payload for one in read_all(studio.path)] == [b"0", b"1", b"2", b"3", b"4"]
+    assert [one.payload for one in read_all(studio.path)] == [b"1", b"same", b"2", b"same", b"1"]
+
+
+@pytest.mark.parametrize("count", [5, 1000])
+async def test_stop_waits_for_silence(tmp_path: Path, count: int) -> None:
+    """What still arrives when the recorder is told to stop is in the file, but not for ever."""
+    topic = device_topic("home", "cam-7", Kind.EVENT)
+    numbers = iter(range(count))
+    async with open_studio(tmp_path) as studio:
+        said = 0
+
+        async def say_another(_seconds: float) -> None:
+            nonlocal said
+            if next(numbers, None) is None:
+                return
+            before, said = studio.recorded, said + 1
+            await studio.say(topic, str(said).encode())
+            await eventually(lambda: studio.recorded == before + 1)
+
+        studio.pause = say_another
+        recording = studio.start()
+        await studio.recorder.next_epoch(0)
+        studio.stopping.set()
+        await recording
+
+    assert said == min(count, LONGEST_LINGER)
+    assert [one.payload for one in read_all(studio.path)] == [
+        str(number).encode() for number in range(1, said + 1)
+    ]
 
 
 class FullDisk(RecordingWriter):
@@ -139,6 +178,36 @@ async def test_full_disk_ends_the_recorder_only(tmp_path: Path) -> None:
         await studio.say(topic, b"2")
         assert not studio.recorder.is_connected
         assert full.left_out == 1
+
+
+async def test_full_disk_does_not_end_the_program_around(tmp_path: Path) -> None:
+    """Inside another program the recorder goes on, leaves all out, and tells it when it is over."""
+    topic = device_topic("home", "cam-7", Kind.EVENT)
+    async with open_studio(tmp_path) as studio:
+        full = BackgroundWriter(FullDisk(studio.path, software="test", clock_s=Ticks()))
+        failures: list[str] = []
+
+        async def record() -> None:
+            try:
+                await studio.record(full, outlives_disk=True)
+            except RecordingError as error:
+                failures.append(str(error))
+
+        async with asyncio.TaskGroup() as group:
+            group.create_task(record())
+            await studio.recorder.next_epoch(0)
+            await studio.say(topic, b"x")
+            await eventually(lambda: full.failure is not None)
+            told = len(studio.told)
+            await eventually(lambda: len(studio.told) > told + 2)
+            for _ in range(2):
+                await studio.say(topic, b"x")
+            await eventually(lambda: studio.told[-1:] == [3])
+            assert failures == []
+            studio.stopping.set()
+
+    assert failures == ["the disk is full"]
+    assert full.left_out == 3
 
 
 @pytest.mark.parametrize("size", [0, 5])

@@ -95,6 +95,7 @@ def test_only_the_damaged_chunk_is_lost(path: Path, tmp_path: Path, place: int) 
 
     assert not verdict.is_whole
     assert (verdict.losses.chunks, verdict.losses.bytes) == (1, end - start)
+    assert (verdict.is_closed, verdict.index_faults) == (True, 0)
     assert salvage.losses.unnamed == 0
     assert read_all(tmp_path / "b.mcap") == [MESSAGES[n] for n in _without(chunks, place)]
 
@@ -119,6 +120,7 @@ def test_wrong_length_of_a_record(path: Path, tmp_path: Path, byte: int) -> None
     for place in range(len(chunks)):
         for bit in (0, 3, 4):
             other = broken(path, flipped(content, chunks[place][0] + byte, bit))
+            assert verify(other).index_faults == 0
 
             save(other, tmp_path / "b.mcap")
 

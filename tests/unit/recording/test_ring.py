@@ -8,9 +8,9 @@ from tests.unit.recording.recorded import message, payload_of, read_all
 from driftwell.messages.codec import decode, encode
 from driftwell.messages.event import Event
 from driftwell.messages.topics import Kind
-from driftwell.recording.form import RecordedMessage
+from driftwell.recording.form import OVERHEAD_BYTES, RecordedMessage
 from driftwell.recording.recovery import verify
-from driftwell.recording.ring import EVENTS, OVERHEAD_BYTES, Ring, tells_of
+from driftwell.recording.ring import EVENTS, Ring, tells_of
 from driftwell.recording.split import ExcerptWriter, Numbered, SplitWriter
 from driftwell.recording.writer import RecordingWriter
 

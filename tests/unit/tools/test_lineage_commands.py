@@ -230,13 +230,27 @@ def test_a_probe_takes_the_cohorts_own_streams(kept: Cloud, tmp_path: Path) -> N
             probe_images(kept, place, **wishes)
 
 
+def test_a_probe_is_of_one_device(kept: Cloud, tmp_path: Path) -> None:
+    """Where two groups have a device of one name, the error asks which; copies count once."""
+    payload = encode(kept.stream(IMAGES[:5], 0, None), limit_bytes=MAX_MESSAGE)
+    path = tmp_path / "a.mcap"
+    with RecordingWriter(path, software="test", clock_s=lambda: 0.0) as writer:
+        for topic in (STREAM, STREAM, STREAM.replace("default", "shed")):
+            writer.write(RecordedMessage(topic, payload, 1, 1))
+
+    with pytest.raises(RecordingError, match=r"default/cam-1, shed/cam-1: choose one"):
+        probe_images(kept, f"mcap:{path}#cam-1")
+    assert probe_images(kept, f"mcap:{path}#shed/cam-1") == (5, None)
+    assert probe_images(kept, f"mcap:{path}") == (10, None)
+
+
 def test_a_damaged_stream_is_named(kept: Cloud, tmp_path: Path) -> None:
     """A message that is no stream batch, or holds other images, is an error with the file."""
     batch = kept.stream(IMAGES[:4], 0, None)
     other = kept.stream(np.zeros((2, 4, 4, 1), np.uint8), 0, None)
     whole = [encode(one, limit_bytes=MAX_MESSAGE) for one in (batch, other)]
     for name, payload, text in (
-        ("cut", whole[0][:-9], "a message of the raw stream is damaged"),
+        ("cut", whole[0][:-9], "a message of .* cannot be used"),
         ("small", whole[1], "use a recording of this model"),
     ):
         path = tmp_path / f"{name}.mcap"

@@ -100,7 +100,7 @@ def test_without_recorded_settings() -> None:
 def test_recorded_settings_that_cannot_be_read(text: str) -> None:
     """It is the recording that is blamed, and not the user's flags."""
     with pytest.raises(RecordingError, match="settings:cloud"):
-        settings({"settings:cloud": text})
+        settings({"settings:cloud:golden": text})
 
 
 def test_a_wrong_flag_is_the_users(documents: dict[str, str]) -> None:

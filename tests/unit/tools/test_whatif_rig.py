@@ -3,7 +3,7 @@
 import time
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import msgspec
@@ -19,6 +19,7 @@ from driftwell.messages.errors import RecordingError
 from driftwell.messages.images import pack_images
 from driftwell.messages.stream import StreamBatch, pack_stream_columns
 from driftwell.models.bundle import Bundle
+from driftwell.recording.streams import StreamMessage
 from driftwell.tools.whatif.rig import Rig
 from driftwell.tools.whatif.streams import Part
 from driftwell.tools.whatif.tally import Tally
@@ -58,7 +59,8 @@ def part(
         ),
     )  # fmt: skip
     time_ns = tiny.NOW_NS + at_s * SECOND_NS
-    return Part(f"driftwell/v1/default/{device}/stream", message, time_ns, count)
+    topic = f"driftwell/v1/default/{device}/stream"
+    return Part(StreamMessage(Path("a.mcap"), topic, "default", message, time_ns), count)
 
 
 def run(
@@ -167,7 +169,7 @@ def test_images_that_do_not_unpack_name_the_recording(bundles: Bundles) -> None:
     """And the way out."""
     good = part(bundles, 0)
     images = msgspec.structs.replace(good.message.images, data=b"x", encoding="raw")
-    message = msgspec.structs.replace(good.message, images=images)
+    message = replace(good.stream, batch=msgspec.structs.replace(good.message, images=images))
 
-    with pytest.raises(RecordingError, match=r"message 0 of .*--device"):
-        Part(good.topic, message, good.time_ns, BATCH).batch()
+    with pytest.raises(RecordingError, match=r"a\.mcap: message 0 of .*leave its device out"):
+        Part(message, BATCH).batch()

@@ -116,7 +116,8 @@ def test_recorded_settings_are_kept_but_for_what_is_set() -> None:
     """The documents are the settings, and the variant is laid over them."""
     edge = {"bundle": "/there", "source": "npz:x", "device": "cam-1", "batch": 7,
             "trust": "0" * 64, "filter": {"e_max": 0.9, "e_min": 0.1}}  # fmt: skip
-    recorded = read_documents({"settings:edge:cam-1": json.dumps(edge), "other": "x"})
+    documents = {"settings:edge:default/cam-1": json.dumps(edge), "other": "x"}
+    recorded = read_documents(documents, "default")
 
     settings = edge_settings(recorded, read_variants(["filter.e_max=0.5"], [])[1])
 
@@ -127,7 +128,7 @@ def test_recorded_settings_are_kept_but_for_what_is_set() -> None:
 
 def test_without_documents_the_defaults_stand_in() -> None:
     """Of cema; the cohort is the one the batches name."""
-    recorded = read_documents({})
+    recorded = read_documents({}, "default")
 
     assert edge_settings(recorded, Variant("x")).cohort_name == "yard"
     assert edge_settings(recorded, Variant("x"), cohort="cam-1").cohort is None
@@ -136,7 +137,7 @@ def test_without_documents_the_defaults_stand_in() -> None:
 
 def test_another_method_brings_its_own_settings() -> None:
     """What the recorded method was tuned to does not leak into another one."""
-    method = cloud_settings(read_documents({}), Variant("x")).method
+    method = cloud_settings(read_documents({}, "default"), Variant("x")).method
     document = {
         "edge": "/e", "foundation": "/f", "seed": 5,
         "method": json.loads(json.dumps({
@@ -147,7 +148,7 @@ def test_another_method_brings_its_own_settings() -> None:
         })),
     }  # fmt: skip
     document["method"]["policy"]["batch"] = 48
-    recorded = read_documents({"settings:cloud": json.dumps(document)})
+    recorded = read_documents({"settings:cloud:default": json.dumps(document)}, "default")
 
     as_recorded = cloud_settings(recorded, Variant("x"))
     other = cloud_settings(
@@ -162,11 +163,11 @@ def test_another_method_brings_its_own_settings() -> None:
 def test_a_value_out_of_range_names_its_variant() -> None:
     """Before anything runs."""
     with pytest.raises(SettingsError, match=r"variant 'filter.e_max=7'.*<= 1"):
-        edge_settings(read_documents({}), read_variants(["filter.e_max=7"], [])[1])
+        edge_settings(read_documents({}, "default"), read_variants(["filter.e_max=7"], [])[1])
 
 
 @pytest.mark.parametrize("text", ["{", "[]"])
 def test_a_damaged_document_is_an_error_of_the_recording(text: str) -> None:
     """It names the document."""
     with pytest.raises(RecordingError, match="settings:cloud"):
-        read_documents({"settings:cloud": text})
+        read_documents({"settings:cloud:default": text}, "default")

@@ -3,21 +3,26 @@
 import asyncio
 import importlib.metadata
 import time
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from driftwell.broker import Connection
 from driftwell.cloud.settings import CloudSettings
+from driftwell.messages.errors import RecordingError
 from driftwell.recording.background import BackgroundWriter
-from driftwell.recording.form import CLOUD_SETTINGS, FOUNDATION
+from driftwell.recording.documents import (
+    cloud_document,
+    foundation_document,
+    settings_document,
+)
 from driftwell.recording.merge import merge_recordings
 from driftwell.recording.writer import RecordingWriter
 from driftwell.tools.recorder import run_recorder
 
+WIRE: Final = "wire.mcap"
+"""What went over the broker."""
 SOFTWARE: Final = f"driftwell {importlib.metadata.version('driftwell')}"
 
 
@@ -28,10 +33,9 @@ def run_documents(settings: CloudSettings, *, foundation: str) -> Mapping[str, s
         settings: The cloud's.
         foundation: Digest of the bundle that teaches.
     """
-    harmless = msgspec.structs.replace(settings, broker="mqtt://localhost:1883")
     return {
-        CLOUD_SETTINGS: msgspec.json.encode(harmless, enc_hook=str).decode(),
-        FOUNDATION: foundation,
+        cloud_document(settings.group): settings_document(settings),
+        foundation_document(settings.group): foundation,
     }
 
 
@@ -54,9 +58,13 @@ async def recorded_wire(
         writer.add_document(name, text)
     stopping = asyncio.Event()
     async with asyncio.TaskGroup() as group:
-        group.create_task(
+        recording = group.create_task(
             run_recorder(
-                connection, BackgroundWriter(writer), now_ns=time.time_ns, stopping=stopping
+                connection,
+                BackgroundWriter(writer),
+                now_ns=time.time_ns,
+                stopping=stopping,
+                outlives_disk=True,
             )
         )
         await connection.next_epoch(0)
@@ -64,12 +72,20 @@ async def recorded_wire(
             yield
         finally:
             stopping.set()
+    if left_out := recording.result().left_out:
+        raise RecordingError(f"{left_out} messages are not in {path}: the disk was too slow")
 
 
-def join_run(wire: Path, streams: Sequence[Path], out: Path) -> None:
+def join_run(folder: Path, streams: str, out: Path) -> None:
     """Put the recording of the broker and those of the devices together.
+
+    Args:
+        folder: Where they are.
+        streams: Pattern of the devices' files; one that became large goes on in others.
+        out: The whole run.
 
     Raises:
         RecordingError: if one is damaged, or `out` cannot be written.
     """
-    merge_recordings([wire, *streams], out, software=SOFTWARE, clock_s=time.monotonic)
+    parts = [folder / WIRE, *sorted(folder.glob(streams))]
+    merge_recordings(parts, out, software=SOFTWARE, clock_s=time.monotonic)

@@ -1,18 +1,19 @@
 """The recorder: a program that listens, writes down, and never holds up the broker.
 
 Every delivery is acknowledged as soon as it is in memory; a thread writes it. If the disk
-cannot keep up, messages are left out and counted. If it fails, the recorder ends.
+cannot keep up, messages are left out and counted. If it fails, the recorder ends; inside
+another program it listens on until it is told to stop, and ends with the error then.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Final
 
 from driftwell.broker import Connection, Delivery
-from driftwell.messages.topics import Kind
+from driftwell.messages.topics import ROUTES, Kind
 from driftwell.recording.background import BackgroundWriter
 from driftwell.recording.form import RecordedMessage, sent_ns
 from driftwell.recording.reader import address_of
@@ -42,7 +43,9 @@ async def run_recorder(
     now_ns: Callable[[], int],
     stopping: asyncio.Event,
     linger_s: float = 0.5,
+    outlives_disk: bool = False,
     progress: Callable[[Heard], None] | None = None,
+    pause: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> Heard:
     """Record what is delivered until told to stop, then finish the file.
 
@@ -52,10 +55,13 @@ async def run_recorder(
         now_ns: The clock of receipt, nanoseconds since the Unix epoch.
         stopping: Set when it is time to end.
         linger_s: Seconds of silence that end the recording after that.
+        outlives_disk: Whether it goes on when the disk has failed, leaving all out, until it
+            is told to stop. So it never takes a program along in the middle of its work.
         progress: Told now and then what was heard.
+        pause: Waits so many seconds; by this it listens for silence.
 
     Raises:
-        RecordingError: if the disk does not take it; what is in the file is whole.
+        RecordingError: at the end, if the disk did not take it; what is in the file is whole.
         BrokerError: if the broker will never let it in.
     """
     ear = _Ear(writer, now_ns)
@@ -65,12 +71,12 @@ async def run_recorder(
                 group.create_task(connection.run()),
                 group.create_task(_listen(connection, ear)),
             ]
-            while not stopping.is_set() and writer.failure is None:
+            while not stopping.is_set() and (outlives_disk or writer.failure is None):
                 with suppress(TimeoutError):
                     await asyncio.wait_for(stopping.wait(), LOOK_S)
                 ear.tell(progress)
             if writer.failure is None:
-                await _await_silence(ear, linger_s)
+                await _await_silence(ear, linger_s, pause)
             for task in tasks:
                 task.cancel()
     finally:
@@ -108,14 +114,15 @@ class _Ear:
         address = address_of(delivery.topic)
         if address is not None and address.kind is Kind.ECHO:
             return False
-        if not delivery.retain:
+        if not delivery.retain and not (address is not None and ROUTES[address.kind].retain):
             return True
-        # After a lost connection the broker sends every retained message again.
+        # After a lost connection the broker sends every retained message again, also those that
+        # were live when they were heard first.
         digest = hashlib.blake2b(delivery.payload, digest_size=16).digest()
         is_news = self._retained.get(delivery.topic) != digest
         if delivery.topic in self._retained or len(self._retained) < MAX_RETAINED:
             self._retained[delivery.topic] = digest
-        return is_news
+        return is_news or not delivery.retain
 
 
 async def _listen(connection: Connection, ear: _Ear) -> None:
@@ -123,9 +130,11 @@ async def _listen(connection: Connection, ear: _Ear) -> None:
         ear.take(delivery)
 
 
-async def _await_silence(ear: _Ear, linger_s: float) -> None:
+async def _await_silence(
+    ear: _Ear, linger_s: float, pause: Callable[[float], Awaitable[None]]
+) -> None:
     for _ in range(LONGEST_LINGER):
         before = ear.heard.messages
-        await asyncio.sleep(linger_s)
+        await pause(linger_s)
         if ear.heard.messages == before:
             return

@@ -36,13 +36,12 @@ from driftwell.tools.bench.plan import DEVICE, Plan
 from driftwell.tools.configuration import read_settings
 from driftwell.tools.programs import CLOCKS, cloud_client_id, edge_client_id, new_session
 from driftwell.tools.readiness import CLOUD_IS_READY, until_logged
-from driftwell.tools.recorded_run import join_run, recorded_wire, run_documents
+from driftwell.tools.recorded_run import WIRE, join_run, recorded_wire, run_documents
 from driftwell.tools.recorder_link import connect_recorder
 from driftwell.tools.subscriptions import group_filters
 
 SETTLE_LIMIT_S: Final = 120.0
 LOOK_S: Final = 0.1
-WIRE: Final = "wire.mcap"
 STREAM: Final = "stream.mcap"
 
 
@@ -69,7 +68,7 @@ async def run_stream(plan: Plan, method: str, stream: Path, folder: Path) -> Out
         async with _broker(plan.broker) as url:
             summary = await _as_processes(plan, method, stream, folder, url)
     if out is not None:
-        await asyncio.to_thread(join_run, folder / WIRE, [folder / STREAM], out)
+        await asyncio.to_thread(join_run, folder, "stream*.mcap", out)
     return Outcome(_read_labels(folder / "predictions.jsonl"), summary, _digests(folder))
 
 

@@ -72,6 +72,11 @@ def main() -> None:
         _fail(_first(ours))
     except DriftwellError as error:
         _fail(error)
+    except OSError as error:
+        # Standard output is a file on a full disk, or closed. What is still in its buffer would
+        # fail once more when the interpreter ends.
+        sys.stdout = None
+        _fail(f"the result cannot be written: {error.strerror or error}")
     except ModuleNotFoundError as error:
         if error.name != "torch":
             raise

@@ -186,6 +186,8 @@ def bisect(
     from driftwell.tools.lineage.versions import open_versions
 
     criterion = parse_criterion(test)
+    if bad is not None and bad <= good:
+        raise SettingsError(f"--bad {bad} must come after --good {good}")
     if recording is None and criterion.measure is not Measure.COMMAND:
         raise SettingsError(f"--test {test!r} needs --recording FILE.mcap with raw streams")
     with open_versions(state) as versions:
@@ -237,6 +239,8 @@ def _conclusion(
     target = suspected.good if before is None else before
     back = f"driftwell model revert --to {target} --cohort {cohort} --state {state}"
     lines.append(f"To go back: {back}")
+    if target == suspected.good:
+        lines.append(f"Version {target} was taken to be good and was not tested.")
     return "\n".join(lines)
 
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Final, Protocol
+from typing import Annotated, Final
 
 import typer
 from rich.console import Console
@@ -18,7 +18,8 @@ from rich.text import Text
 
 from driftwell.broker import parse_broker_url
 from driftwell.messages.errors import SettingsError
-from driftwell.recording.background import BackgroundWriter, MessageWriter
+from driftwell.messages.names import require_name
+from driftwell.recording.background import BackgroundWriter
 from driftwell.recording.ring import EVENTS, Ring
 from driftwell.recording.split import ExcerptWriter, Numbered, SplitWriter
 from driftwell.recording.writer import RecordingWriter
@@ -75,6 +76,8 @@ def run_record(
 
     Example: driftwell record run.mcap --broker mqtt://broker.lan --split-mb 500
     """
+    require_name(group, what="group")
+    events = _events(on)
     filters = separate_filters(topic) if topic else group_filters(group)
     begin = partial(
         RecordingWriter,
@@ -87,25 +90,19 @@ def run_record(
     origin = json.dumps(
         {"software": software(), "broker": _place(broker), "group": group, "topics": filters}
     )
-    writer: MessageWriter
+    writer: ExcerptWriter | SplitWriter
     if ring_minutes is not None:
         if split_mb is not None or split_minutes is not None:
             raise SettingsError("--ring-minutes writes a file an event; leave the --split-… out")
         files = Numbered(out, begin)
         files.documents[ABOUT] = origin
         ring = Ring(keep_s=ring_minutes * SECONDS_PER_MINUTE)
-        writer = ExcerptWriter(
-            files, ring, events=_events(on), after_s=after_s, clock_s=time.monotonic
-        )
+        writer = ExcerptWriter(files, ring, events=events, after_s=after_s, clock_s=time.monotonic)
     else:
         writer = _continuous(out, begin, split_mb, split_minutes)
         writer.add_document(ABOUT, origin)
     heard = asyncio.run(_record(broker, group, filters, BackgroundWriter(writer)))
-    _conclude(out, writer, heard)
-
-
-class _Documented(MessageWriter, Protocol):
-    def add_document(self, name: str, text: str) -> None: ...
+    _conclude(writer, heard)
 
 
 def _continuous(
@@ -113,11 +110,11 @@ def _continuous(
     begin: Callable[[Path], RecordingWriter],
     split_mb: float | None,
     split_minutes: float | None,
-) -> _Documented:
-    if split_mb is None and split_minutes is None:
-        return begin(out)
+) -> SplitWriter:
+    # Without a wish for several files there is one, until its index is full.
+    is_split = split_mb is not None or split_minutes is not None
     return SplitWriter(
-        Numbered(out, begin),
+        Numbered(out, begin, first_plain=not is_split),
         clock_s=time.monotonic,
         limit_bytes=None if split_mb is None else int(split_mb * BYTES_PER_MB),
         limit_s=None if split_minutes is None else split_minutes * SECONDS_PER_MINUTE,
@@ -160,10 +157,13 @@ def _live_line() -> Iterator[Callable[[Heard], None] | None]:
         yield show
 
 
-def _conclude(out: Path, writer: MessageWriter, heard: Heard) -> None:
-    where = f"{out}: "
+def _conclude(writer: ExcerptWriter | SplitWriter, heard: Heard) -> None:
     if isinstance(writer, ExcerptWriter):
         where = f"{len(writer.written)} excerpts written; "
+    elif writer.first == writer.path:
+        where = f"{writer.path}: "
+    else:
+        where = f"{writer.first} to {writer.path.name}: "
     typer.echo(
         f"{where}{heard.messages} messages heard, {heard.bytes / BYTES_PER_MB:.1f} MB", err=True
     )

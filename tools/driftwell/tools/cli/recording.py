@@ -14,6 +14,7 @@ from rich.table import Table
 
 from driftwell.messages.errors import SettingsError
 from driftwell.recording.export import export_images, export_npz
+from driftwell.recording.form import MAX_TOPICS
 from driftwell.recording.inventory import Inventory, take_inventory
 from driftwell.recording.merge import merge_recordings
 from driftwell.recording.reader import Recording
@@ -93,6 +94,7 @@ def recover_command(
         f"{out}: {salvage.messages} messages in {salvage.chunks} chunks saved, "
         f"and {salvage.documents} documents"
     )
+    _print_left_out(salvage.left_out)
     _print_losses(salvage.losses)
 
 
@@ -117,6 +119,7 @@ def merge(
             progress=progress,
         )
     typer.echo(f"{out}: {merged.messages} messages, {merged.documents} documents")
+    _print_left_out(merged.left_out)
 
 
 @app.command("export")
@@ -125,17 +128,24 @@ def export(
     out: Annotated[Path, typer.Argument(help="File (npz) or empty folder (images).")],
     *,
     to: Annotated[str, typer.Option(help="npz, or images: PNG files and samples.csv.")],
-    device: Annotated[str | None, typer.Option(help="Of which device; the only one.")] = None,
+    device: Annotated[
+        str | None, typer.Option(help="NAME or GROUP/NAME of a device. Default: the only one.")
+    ] = None,
+    force: Annotated[bool, typer.Option("--force", help="Replace the npz file.")] = False,
 ) -> None:
     """Write a device's images and answers as files that other programs read.
 
     Example: driftwell recording export run.mcap cam-1.npz --to npz --device cam-1
     """
-    exports = {"npz": export_npz, "images": export_images}
-    if to not in exports:
+    if to not in ("npz", "images"):
         raise SettingsError(f"--to {to!r} is not known; use npz or images")
+    if force and to == "images":
+        raise SettingsError("--force replaces an npz file only; choose an empty folder for images")
     with Recording(path) as recording, progress_bar("writing") as progress:
-        exported = exports[to](recording, out, device=device, progress=progress)
+        if to == "npz":
+            exported = export_npz(recording, out, device=device, overwrite=force, progress=progress)
+        else:
+            exported = export_images(recording, out, device=device, progress=progress)
     typer.echo(
         f"{out}: {exported.images} images of {exported.device}, from its {exported.source}, "
         f"{'with' if exported.has_labels else 'without'} labels"
@@ -195,6 +205,14 @@ def _print_verdict(path: Path, verdict: Verdict) -> None:
         typer.echo("it is whole")
     else:
         typer.echo(f"mend it with: driftwell recording recover {path} OUT.mcap")
+
+
+def _print_left_out(messages: int) -> None:
+    if messages:
+        typer.echo(
+            f"left out: {messages} messages that one recording cannot hold, such as those of "
+            f"more than {MAX_TOPICS} topics"
+        )
 
 
 def _print_losses(losses: Losses) -> None:

@@ -48,7 +48,9 @@ def run_replay(
         str | None, typer.Option(help="Such as state,samples; default: all that devices say.")
     ] = None,
     rename: Annotated[Many, typer.Option(help="old=new; repeat for more.")] = None,
-    clone: Annotated[int, typer.Option(help="Play each device so many times.")] = 1,
+    clone: Annotated[
+        int, typer.Option(min=1, max=1000, help="Play each device so many times.")
+    ] = 1,
     broker: Annotated[
         str | None, typer.Option(help=f"URL; default: {LOCAL_BROKER}", rich_help_panel=BROKER)
     ] = None,
@@ -167,6 +169,8 @@ def _into_cloud(path: Path, wishes: Wishes, options: dict[str, Any]) -> None:
             raise SettingsError(f"--into cloud needs {name}, the folder of a bundle")
     if options["--format"] not in (None, "json"):
         raise SettingsError(f"--format {options['--format']!r} is not known; use table or json")
+    if options["--digests"] and options["--format"] == "json":
+        raise SettingsError("--digests and --format json say it differently; choose one")
     from driftwell.tools.replay.bar import progress_bar
     from driftwell.tools.replay.cloud import Clock, open_cloud_replay, replay_into_cloud
 

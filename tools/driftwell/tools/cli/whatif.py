@@ -66,8 +66,10 @@ def run_whatif(
     --set filter.e_max=0.3 --set method=eta --grid filter.e_max=0.2,0.4 --grid seed=0,1
     """
     _require_format(format_)
+    _require_place(json_file)
     if not no_html:
         _require_drawing()
+        _require_place(html_file)
     from driftwell.tools.whatif.variants import read_variants
 
     variants = read_variants(sets or (), grids or ())
@@ -83,6 +85,10 @@ def run_whatif(
         jobs=jobs or _cores(),
     )
     report, outcomes = answer(question, Console(stderr=True, highlight=False))
+    if format_ == "json":
+        sys.stdout.write(as_json(report) + "\n")
+    else:
+        _print_table(report)
     if json_file is not None:
         _write(json_file, as_json(report) + "\n")
     if not no_html:
@@ -90,12 +96,14 @@ def run_whatif(
         from driftwell.tools.whatif.page import as_html
 
         _write(html_file, as_html(report, draw_figures(outcomes)))
-    if format_ == "json":
-        sys.stdout.write(as_json(report) + "\n")
-    else:
-        _print_table(report)
     if any(result.error for result in report.results):
         raise typer.Exit(1)
+
+
+def _require_place(file: Path | None) -> None:
+    """Say before the variants run, not after, that a result has no place to go."""
+    if file is not None and (file.is_dir() or not os.access(file.absolute().parent, os.W_OK)):
+        raise SettingsError(f"{file} cannot be written: choose a file in a folder of yours")
 
 
 def _print_table(report: "Report") -> None:

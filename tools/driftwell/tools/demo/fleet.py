@@ -11,6 +11,7 @@ from typing import Final
 
 from driftwell.cloud.settings import CloudSettings, method_document
 from driftwell.messages.errors import DriftwellError
+from driftwell.tools.arithmetic import CHOICE
 from driftwell.tools.configuration import read_settings
 from driftwell.tools.demo.scene import Camera
 from driftwell.tools.demo.training import Bundles
@@ -137,7 +138,9 @@ class Fleet:
         """Start one `driftwell` command with a log file of its own."""
         self._logs.mkdir(parents=True, exist_ok=True)
         # Settings of the user's own devices are none of the demo's.
-        environment = {k: v for k, v in os.environ.items() if not k.startswith("DRIFTWELL_")}
+        environment = {
+            k: v for k, v in os.environ.items() if k == CHOICE or not k.startswith("DRIFTWELL_")
+        }
         with self._log(name).open("wb") as log:
             self._programs[name] = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "driftwell.tools.cli", *arguments,

@@ -22,11 +22,10 @@ from driftwell.tools.demo.scene import Camera
 from driftwell.tools.demo.telemetry import telemetry_into
 from driftwell.tools.demo.training import Bundles
 from driftwell.tools.readiness import CLOUD_IS_READY
-from driftwell.tools.recorded_run import join_run, recorded_wire, run_documents
+from driftwell.tools.recorded_run import WIRE, join_run, recorded_wire, run_documents
 from driftwell.tools.recorder_link import connect_recorder
 from driftwell.tools.subscriptions import group_filters
 
-WIRE: Final = "wire.mcap"
 LOOK_S: Final = 0.25
 """How often the records are brought up to date and shown."""
 
@@ -71,9 +70,7 @@ async def perform(
                 await fleet.start(camera.name, arguments)
             is_complete = await _follow(fleet, shown, stopping, show)
     if record is not None:
-        recorded = [places.recording(camera.name) for camera in cameras]
-        streams = [path for path in recorded if path.exists()]
-        await asyncio.to_thread(join_run, places.recordings / WIRE, streams, record)
+        await asyncio.to_thread(join_run, places.recordings, "cam-*.mcap", record)
     return shown if is_complete else None
 
 

@@ -58,6 +58,8 @@ def run(options: Options, console: Console) -> int:
     Raises:
         DriftwellError: what is missing, in the way, or which program failed.
     """
+    if options.record is not None and options.record.exists():
+        raise SettingsError(f"{options.record} is there already; choose another --record")
     places = prepare_folder(options.out)
     try:
         split = split_digits(options.seed)

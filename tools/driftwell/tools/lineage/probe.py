@@ -1,26 +1,24 @@
 """The images versions are compared on: `npz:FILE`, `mcap:FILE` or `mcap:FILE#DEVICE`."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from driftwell.edge.sources import read_stream
-from driftwell.messages.codec import decode
-from driftwell.messages.errors import RecordingError, SettingsError, WireError
-from driftwell.messages.images import Pixels, unpack_images
-from driftwell.messages.stream import LABEL, StreamBatch, unpack_stream_columns
-from driftwell.messages.topics import Kind
+from driftwell.messages.errors import SettingsError
+from driftwell.messages.images import Pixels
 from driftwell.models.manifest import BundleManifest
-from driftwell.recording.form import MAX_MESSAGE
-from driftwell.recording.reader import Recording, Selection
-
-UNKNOWN: Final = -1
-"""Stands where an image has no label."""
+from driftwell.recording.batches import UNKNOWN
+from driftwell.recording.reader import Recording
+from driftwell.recording.streams import (
+    StreamMessage,
+    choose_sender,
+    list_senders,
+    read_streams,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,8 +77,8 @@ def _read_recording(
     place: str, manifest: BundleManifest, *, limit: int, cohort: str | None, labelled: bool
 ) -> Probe:
     file, _, device = place.partition("#")
-    wanted = Selection(kinds={Kind.STREAM}, devices={device} if device else None)
-    with _opened(Path(file)) as recording:
+    with Recording(Path(file)) as recording:
+        wanted = _wanted(recording, device)
         found, every = _labels(recording, wanted, cohort)
         usable = np.flatnonzero(every != UNKNOWN) if labelled else np.arange(len(every))
         if len(usable) == 0:
@@ -96,24 +94,30 @@ def _read_recording(
     return Probe(images, labels if bool((labels != UNKNOWN).any()) else None)
 
 
+def _wanted(recording: Recording, device: str) -> Collection[str] | None:
+    """The one device that is named; None, all, if none is."""
+    senders = list_senders(recording)
+    if not device:
+        return None
+    if not any(device in {one.device, str(one)} for one in senders):
+        raise SettingsError(_nothing(str(recording.path), device, has_images=False))
+    how = f"{recording.path}#GROUP/DEVICE"
+    return {str(choose_sender(recording.path, senders, device, how=how))}
+
+
 def _labels(
-    recording: Recording, wanted: Selection, cohort: str | None
+    recording: Recording, wanted: Collection[str] | None, cohort: str | None
 ) -> tuple[str | None, NDArray[np.int64]]:
     """Which cohort's streams to take (None: all), and a label or UNKNOWN for each image."""
-    parts = [(batch.cohort, _labels_of(batch)) for batch in _batches(recording, wanted)]
+    parts = [(one.batch.cohort, one.labels) for one in read_streams(recording, wanted)]
     found = cohort if any(name == cohort for name, _ in parts) else None
     taken = [labels for name, labels in parts if found in {None, name}]
     return found, np.concatenate([np.zeros(0, np.int64), *taken])
 
 
-def _labels_of(batch: StreamBatch) -> NDArray[np.int64]:
-    labels = unpack_stream_columns(batch).get(LABEL)
-    return np.full(batch.count, UNKNOWN) if labels is None else labels.astype(np.int64)
-
-
 def _images(
     recording: Recording,
-    wanted: Selection,
+    wanted: Collection[str] | None,
     cohort: str | None,
     chosen: NDArray[np.int64],
     manifest: BundleManifest,
@@ -121,35 +125,22 @@ def _images(
     """The images with the chosen numbers; the others are not unpacked."""
     images: list[Pixels] = []
     first = 0
-    for batch in _batches(recording, wanted):
-        if cohort not in {None, batch.cohort}:
-            continue
-        inside = chosen[(chosen >= first) & (chosen < first + batch.count)] - first
-        first += batch.count
-        if batch.images.shape[1:] != manifest.input.shape:
+    for message in _of(cohort, read_streams(recording, wanted)):
+        inside = chosen[(chosen >= first) & (chosen < first + message.count)] - first
+        first += message.count
+        shape = message.batch.images.shape[1:]
+        if shape != manifest.input.shape:
             raise SettingsError(
-                f"{recording.path}: images are {batch.images.shape[1:]}, the model takes "
+                f"{recording.path}: images are {shape}, the model takes "
                 f"{manifest.input.shape}; use a recording of this model"
             )
         if len(inside):
-            images.append(unpack_images(batch.images)[inside])
+            images.append(message.images[inside])
     return np.concatenate(images)
 
 
-def _batches(recording: Recording, wanted: Selection) -> Iterator[StreamBatch]:
-    for message in recording.messages(wanted):
-        batch = decode(message.payload, limit_bytes=MAX_MESSAGE)
-        if isinstance(batch, StreamBatch):
-            yield batch
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Recording]:
-    try:
-        with Recording(path) as recording:
-            yield recording
-    except WireError as error:
-        raise RecordingError(f"{path}: a message of the raw stream is damaged: {error}") from error
+def _of(cohort: str | None, messages: Iterator[StreamMessage]) -> Iterator[StreamMessage]:
+    return (one for one in messages if cohort in {None, one.batch.cohort})
 
 
 def _nothing(file: str, device: str, *, has_images: bool) -> str:

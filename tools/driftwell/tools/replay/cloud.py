@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Final
 
 import msgspec
-import structlog
 import torch
 
 from driftwell.cloud.settings import CloudSettings
@@ -20,17 +19,15 @@ from driftwell.messages.envelope import Digest
 from driftwell.messages.errors import SettingsError, WireError
 from driftwell.messages.topics import Kind, parse_topic
 from driftwell.models.bundle import Bundle, open_bundle
-from driftwell.recording.form import FOUNDATION, RecordedMessage
+from driftwell.recording.form import RecordedMessage
 from driftwell.recording.reader import Selection
-from driftwell.tools.replay.cloud_settings import repeated_settings
+from driftwell.tools.replay.cloud_settings import is_other_foundation, repeated_settings
 from driftwell.tools.replay.outcome import CloudReplay, Version
 from driftwell.tools.replay.plan import Plan, Wishes, make_plan
 from driftwell.tools.replay.playhead import Playhead
 from driftwell.tools.replay.rewriting import rewrite
 from driftwell.tools.replay.tape import Tape
 from driftwell.tools.replay.timeline import SECOND_NS
-
-log = structlog.get_logger()
 
 HEARD: Final = (Kind.STATE, Kind.TELEMETRY, Kind.SAMPLES, Kind.UPDATE, Kind.EVENT)
 """What a cloud listens to."""
@@ -130,12 +127,9 @@ def replay_into_cloud(
     settings = replay.settings
     edge, foundation = open_bundle(settings.edge), open_bundle(settings.foundation)
     require_model(replay.tape, replay.plan, edge)
-    recorded = replay.tape.recording.documents().get(FOUNDATION, foundation.digest)
-    if recorded != foundation.digest:
-        log.warning(
-            "replay.other-foundation", recorded=recorded[:12], given=foundation.digest[:12],
-            hint="the versions will not be those of the recorded run",
-        )  # fmt: skip
+    outcome.is_taught_otherwise = is_other_foundation(
+        replay.tape.recording.documents(), settings.group, foundation.digest
+    )
     with open_virtual_cloud(
         settings, replay.folder, edge=edge, foundation=foundation, monotonic_s=clock.monotonic_s
     ) as cloud:

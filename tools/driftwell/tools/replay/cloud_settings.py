@@ -8,11 +8,23 @@ import msgspec
 
 from driftwell.cloud.settings import CloudSettings, method_document
 from driftwell.messages.errors import RecordingError, SettingsError
-from driftwell.recording.form import CLOUD_SETTINGS
+from driftwell.recording.documents import cloud_document, foundation_document
 from driftwell.tools.configuration import read_settings
 
-DECISIVE: Final = frozenset({"method", "seed", "cohorts", "pending_limit", "message_limit_bytes"})
+DECISIVE: Final = frozenset(
+    {"method", "seed", "cohorts", "pending_limit", "expiry_days", "message_limit_bytes"}
+)
 """What a version's bits depend on; where things were on the recorded machine does not matter."""
+ELSEWHERE: Final = {
+    "edge": "use --edge",
+    "foundation": "use --foundation",
+    "group": "use --group",
+    "state_dir": "use --state",
+    "threads": "use --threads",
+    "broker": "there is none",
+    "metrics_port": "there is none",
+}
+"""Settings of a cloud that a replay takes from elsewhere, and from where."""
 DEFAULT_METHOD: Final = "cema"
 
 
@@ -41,10 +53,14 @@ def repeated_settings(
         SettingsError: what is wrong with file, assignments or flags.
         RecordingError: if the recorded settings cannot be read.
     """
-    recorded = recorded_settings(documents)
+    assignments = tuple(assignments)
+    for assignment in assignments:
+        if (key := assignment.partition("=")[0].strip()) in ELSEWHERE:
+            raise SettingsError(f"--set {key} decides nothing in a replay; {ELSEWHERE[key]}")
+    recorded = recorded_settings(documents, group)
     if method is not None or "method" not in recorded:
         recorded["method"] = method_document(method or DEFAULT_METHOD)
-    _require_readable(recorded)
+    _require_readable(recorded, group)
     return read_settings(
         CloudSettings,
         defaults=recorded,
@@ -54,30 +70,36 @@ def repeated_settings(
     )
 
 
-def recorded_settings(documents: Mapping[str, str]) -> dict[str, Any]:
-    """What the recording says about its cloud; empty if it says nothing.
+def recorded_settings(documents: Mapping[str, str], group: str) -> dict[str, Any]:
+    """What the recording says about a group's cloud; empty if it says nothing.
 
     Raises:
         RecordingError: if it cannot be read.
     """
-    text = documents.get(CLOUD_SETTINGS)
+    name = cloud_document(group)
+    text = documents.get(name)
     if text is None:
         return {}
     try:
         document = msgspec.json.decode(text, type=dict[str, Any])
     except msgspec.MsgspecError as error:
         raise RecordingError(
-            f"the recording's {CLOUD_SETTINGS} is not understood ({error}); the file was altered"
+            f"the recording's {name} is not understood ({error}); the file was altered"
         ) from error
-    return {name: value for name, value in document.items() if name in DECISIVE}
+    return {setting: value for setting, value in document.items() if setting in DECISIVE}
 
 
-def _require_readable(recorded: Mapping[str, Any]) -> None:
+def is_other_foundation(documents: Mapping[str, str], group: str, digest: str) -> bool:
+    """Whether a recording says that another foundation bundle than this one taught a group."""
+    return documents.get(foundation_document(group), digest) != digest
+
+
+def _require_readable(recorded: Mapping[str, Any], group: str) -> None:
     """Blame the recording for what is wrong in it, and not the user."""
     try:
         read_settings(CloudSettings, defaults={**recorded, "edge": Path(), "foundation": Path()})
     except SettingsError as error:
         raise RecordingError(
-            f"the recording's {CLOUD_SETTINGS} is not of this release ({error}); replay it with "
-            "the release that wrote it, or give --method"
+            f"the recording's {cloud_document(group)} is not of this release ({error}); replay "
+            "it with the release that wrote it, or give --method"
         ) from error

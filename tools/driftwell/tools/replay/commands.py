@@ -7,12 +7,10 @@ from typing import Final
 
 from driftwell.messages.errors import SettingsError
 from driftwell.tools.replay.playhead import Playhead
-from driftwell.tools.replay.timeline import SECOND_NS, Span, parse_speed
+from driftwell.tools.replay.timeline import FASTEST, SECOND_NS, SLOWEST, Span, parse_speed
 
 SKIP_S: Final = 10.0
 MAX_STEPS: Final = 1_000_000
-SLOWEST: Final = 1 / 1024
-FASTEST: Final = 1024.0
 """Doubled beyond this, the speed is `max`; halved from `max`, it is this."""
 
 

@@ -24,7 +24,10 @@ def has_keyboard() -> bool:
     """Whether standard input is a terminal that listens to this program."""
     if sys.platform == "win32" or not os.isatty(STANDARD_INPUT):
         return False
-    return os.getpgrp() == os.tcgetpgrp(STANDARD_INPUT)
+    try:
+        return os.getpgrp() == os.tcgetpgrp(STANDARD_INPUT)
+    except OSError:  # a terminal, but not the one that controls this program
+        return False
 
 
 @contextlib.contextmanager

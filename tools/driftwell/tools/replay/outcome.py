@@ -27,6 +27,8 @@ class CloudReplay:
     training_s: float = 0.0
     jumps: int = 0
     """How often the recorder's clock went back."""
+    is_taught_otherwise: bool = False
+    """Another foundation bundle taught than in the recorded run."""
     refused: Counter[str] = field(default_factory=Counter)
     """What the cloud refused, by code, and what could not be told under another name."""
 
@@ -47,12 +49,17 @@ class CloudReplay:
             f"{self.messages} messages made {len(self.versions)} versions of {cohorts} cohorts",
             self._timing(),
         ]
+        if self.is_taught_otherwise:
+            told.append(
+                "another foundation model taught than in the recorded run: "
+                "these are not its versions"
+            )
         return told + _troubles(self.refused, self.jumps)
 
     def _timing(self) -> str:
         return (
             f"{self.recorded_s:.1f} s of recording took {self.taken_s:.2f} s, "
-            f"{self.speed:.0f} times as fast; {self.training_s:.2f} s of that "
+            f"{self.speed:.3g} times as fast; {self.training_s:.2f} s of that "
             f"({100 * self.training_share:.0f} %) was training, the floor of any replay"
         )
 
@@ -69,6 +76,7 @@ class CloudReplay:
                 "taken_s": round(self.taken_s, 6),
                 "training_s": round(self.training_s, 6),
                 "clock_went_back": self.jumps,
+                "other_foundation": self.is_taught_otherwise,
                 "refused": dict(self.refused),
             },
             indent=2,

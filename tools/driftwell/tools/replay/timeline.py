@@ -15,6 +15,8 @@ from driftwell.recording.form import RecordedMessage
 
 SECOND_NS: Final = 10**9
 TOLERANCE_NS: Final = 10**6
+SLOWEST: Final = 1 / 1024
+FASTEST: Final = 1024.0
 """As exact as a moment is told: an end of the range is in it as it was printed."""
 EPOCH: Final = datetime(1970, 1, 1, tzinfo=UTC)
 
@@ -137,8 +139,11 @@ def parse_speed(text: str) -> float:
         speed = math.inf if text == "max" else float(text)
     except ValueError:
         speed = math.nan
-    if not speed > 0:
-        raise SettingsError(f"speed {text!r} is not understood; use a positive number or max")
+    if not (SLOWEST <= speed <= FASTEST or speed == math.inf):
+        raise SettingsError(
+            f"speed {text!r} is not understood; use max, or a number from {SLOWEST:g} to "
+            f"{FASTEST:g}"
+        )
     return speed
 
 

@@ -19,7 +19,7 @@ from driftwell.messages.head import Head, Manifest
 from driftwell.messages.signing import verify_head
 from driftwell.messages.state import State
 from driftwell.models.bundle import Bundle
-from driftwell.tools.whatif.batches import Batch, Cutter
+from driftwell.recording.batches import Batch, Cutter
 
 
 @dataclass(frozen=True, slots=True)

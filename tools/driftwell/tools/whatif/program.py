@@ -46,7 +46,7 @@ def answer(question: Question, console: Console) -> tuple[Report, list[Outcome]]
     """
     survey = survey_recording(question.choice)
     _check_variants(question, survey)
-    _check_bundles(question, survey)
+    foundation = _check_bundles(question, survey)
     with tempfile.TemporaryDirectory(prefix="driftwell-whatif-") as folder:
         jobs = [
             _job(question, survey, variant, Path(folder) / str(place))
@@ -69,6 +69,7 @@ def answer(question: Question, console: Console) -> tuple[Report, list[Outcome]]
         recording=question.choice.path.name,
         model=survey.model,
         reproduced=is_reproduced(results) if question.choice.devices is None else None,
+        other_foundation=survey.settings.foundation not in {None, foundation},
         results=results,
     )
     return report, outcomes
@@ -95,7 +96,8 @@ def _check_variants(question: Question, survey: Survey) -> None:
             )
 
 
-def _check_bundles(question: Question, survey: Survey) -> None:
+def _check_bundles(question: Question, survey: Survey) -> str:
+    """Refuse bundles that cannot run; the digest of the foundation."""
     edge = open_bundle(question.edge)
     if edge.digest != survey.model:
         raise SettingsError(
@@ -107,6 +109,7 @@ def _check_bundles(question: Question, survey: Survey) -> None:
         question.variants[0], group=survey.group, edge=question.edge, foundation=question.foundation
     )
     Learner(foundation, edge, settings.method)  # refuses bundles that do not fit each other
+    return foundation.digest
 
 
 def _job(question: Question, survey: Survey, variant: Variant, folder: Path) -> Job:

@@ -7,16 +7,15 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 from driftwell.cloud.settings import CloudSettings, method_document
 from driftwell.edge.settings import EdgeSettings
 from driftwell.messages.errors import RecordingError, SettingsError
-from driftwell.recording.form import CLOUD_SETTINGS, EDGE_SETTINGS
+from driftwell.recording.documents import edge_document, foundation_document
 from driftwell.tools.configuration import read_settings
+from driftwell.tools.replay.cloud_settings import DEFAULT_METHOD, recorded_settings
 from driftwell.tools.whatif.variants import METHOD, Variant
-
-DEFAULT_METHOD: Final = "cema"
 
 Document = Mapping[str, Any]
 Settings = TypeVar("Settings", EdgeSettings, CloudSettings)
@@ -28,7 +27,10 @@ class RecordedSettings:
 
     edges: Mapping[str, Document]
     """By device."""
-    cloud: Document | None
+    cloud: Document
+    """What decided; empty if the recording does not say."""
+    foundation: str | None = None
+    """The digest of the bundle that taught; None if the recording does not say."""
 
     def edge_settings(
         self, variant: Variant, *, device: str, cohort: str, group: str, bundle: Path
@@ -64,7 +66,9 @@ class RecordedSettings:
         Raises:
             SettingsError: if a value is out of range.
         """
-        document = dict(self.cloud or {METHOD: method_document(DEFAULT_METHOD)})
+        document = dict(
+            self.cloud if METHOD in self.cloud else {METHOD: method_document(DEFAULT_METHOD)}
+        )
         if variant.method is not None and variant.baseline is None:
             document[METHOD] = method_document(variant.method)
         return _named(
@@ -78,20 +82,21 @@ class RecordedSettings:
         )
 
 
-def read_documents(documents: Mapping[str, str]) -> RecordedSettings:
-    """Find the settings among a recording's documents.
+def read_documents(documents: Mapping[str, str], group: str) -> RecordedSettings:
+    """Find a group's settings among a recording's documents.
 
     Raises:
         RecordingError: if one is not the JSON object it should be.
     """
-    cloud = documents.get(CLOUD_SETTINGS)
+    prefix = edge_document(group, "")
     return RecordedSettings(
         {
-            name.removeprefix(EDGE_SETTINGS): _parse(name, text)
+            name.removeprefix(prefix): _parse(name, text)
             for name, text in documents.items()
-            if name.startswith(EDGE_SETTINGS)
+            if name.startswith(prefix)
         },
-        None if cloud is None else _parse(CLOUD_SETTINGS, cloud),
+        recorded_settings(documents, group),
+        documents.get(foundation_document(group)),
     )
 
 

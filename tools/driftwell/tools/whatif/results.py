@@ -81,6 +81,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     """The digest of the edge bundle."""
     reproduced: bool | None
     """Whether the run as recorded made the very versions that were recorded; None: not known."""
+    other_foundation: bool = False
+    """Another foundation bundle taught than in the recorded run."""
     results: tuple[Result, ...]
 
 
@@ -169,7 +171,7 @@ LEGEND: Final = (
     "kB: whole PUBLISH packets, sample batches up and versions down; no acks, states, telemetry.",
     "lag: recorded seconds from a version's newest sample to its first answer; learning takes 0.",
     "versions: made by the cloud; applied and refused: at the devices, each device counted.",
-    "diverged: uploads whose learning step was not finite and therefore thrown away.",
+    "diverged: uploads whose learning step was not finite; no other gate judges versions yet.",
     "expired: uploads too few for a last step; rejected: refused; waiting: not yet learned from.",
 )
 """What the columns mean, where their names do not say it."""
@@ -187,6 +189,8 @@ def remarks(report: Report) -> list[str]:
             "is not the foundation bundle of the run. Compare variants with the row "
             f"“{AS_RECORDED}”, not with “{LIVE}”."
         )
+    if report.other_foundation:
+        said.append("Another foundation model taught than in the recorded run.")
     done = [result for result in report.results if not result.error]
     if not any(result.n for result in done):
         said.append(

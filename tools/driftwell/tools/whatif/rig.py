@@ -8,16 +8,15 @@ run in lockstep goes just so, so that the same settings give the same versions.
 from collections.abc import Mapping
 
 from driftwell.broker.connection import publish_packet_size
+from driftwell.cloud.heads import encode_head
 from driftwell.cloud.tables import StoredVersion
 from driftwell.cloud.virtual import VirtualCloud
 from driftwell.edge.settings import EdgeSettings
-from driftwell.messages.codec import encode
 from driftwell.messages.errors import TooLargeError
-from driftwell.messages.head import Head
 from driftwell.messages.names import EVERYONE
-from driftwell.messages.topics import ROUTES, Kind, cohort_head_topic, device_topic
+from driftwell.messages.topics import ROUTES, Kind, device_topic
 from driftwell.models.bundle import Bundle
-from driftwell.tools.whatif.batches import Batch, Cutter
+from driftwell.recording.batches import Batch, Cutter
 from driftwell.tools.whatif.device import VirtualDevice
 from driftwell.tools.whatif.results import Made
 from driftwell.tools.whatif.streams import Part, Run
@@ -121,26 +120,11 @@ def head_packet(
     cloud: VirtualCloud, device: str, version: StoredVersion
 ) -> tuple[str, bytes] | None:
     """Topic and payload with which a version comes to a device; None if it is too large."""
-    consumer = cloud.consumer
-    group = consumer.settings.group
-    is_own = version.cohort == device
-    head = Head(
-        device=device if is_own else EVERYONE,
-        session=consumer.session,
-        seq=consumer.next_seq("head"),
-        clock_ns=consumer.wall_ns(),
-        model=consumer.edge.digest,
-        manifest=version.manifest,
-        signature=version.signature,
-        key=consumer.public_key,
-    )
+    reader = device if version.cohort == device else EVERYONE
     try:
-        payload = encode(head, limit_bytes=consumer.settings.message_limit_bytes)
+        return encode_head(cloud.consumer, version, reader=reader)
     except TooLargeError:
         return None
-    if is_own:
-        return device_topic(group, device, Kind.HEAD), payload
-    return cohort_head_topic(group, version.cohort), payload
 
 
 def made(version: StoredVersion) -> Made:

@@ -9,14 +9,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftwell.edge.filter import Verdict
-from driftwell.messages.codec import decode_on_topic
-from driftwell.messages.errors import RecordingError, WireError
-from driftwell.messages.images import Pixels, unpack_images
-from driftwell.messages.stream import LABEL, StreamBatch, unpack_stream_columns
+from driftwell.messages.stream import StreamBatch
 from driftwell.messages.topics import Kind
-from driftwell.recording.form import MAX_MESSAGE
+from driftwell.recording.batches import Batch
 from driftwell.recording.reader import Recording, Selection
-from driftwell.tools.whatif.batches import NO_LABEL, Batch
+from driftwell.recording.streams import Sender, StreamMessage, read_streams
 
 Run = tuple[str, str]
 """A device, and one session of it: from one start of its program to the next."""
@@ -28,7 +25,7 @@ class Choice:
 
     path: Path
     devices: tuple[str, ...] | None = None
-    """None: all."""
+    """`DEVICE` or `GROUP/DEVICE` each; None: all."""
     limit: int | None = None
     """Images of each device at most; None: all."""
 
@@ -41,17 +38,24 @@ class Choice:
 class Part:
     """One recorded batch, or as much of it as is wanted."""
 
-    topic: str
-    message: StreamBatch
-    time_ns: int
-    """When it was recorded."""
+    stream: StreamMessage
     count: int
     """Its first so many images are wanted, one or more."""
 
     @property
+    def message(self) -> StreamBatch:
+        """As it was recorded."""
+        return self.stream.batch
+
+    @property
+    def time_ns(self) -> int:
+        """When it was recorded."""
+        return self.stream.received_ns
+
+    @property
     def run(self) -> Run:
         """Whose it is."""
-        return self.message.device, self.message.session
+        return self.stream.device, self.stream.session
 
     def batch(self) -> Batch:
         """Images and labels, unpacked.
@@ -59,34 +63,23 @@ class Part:
         Raises:
             RecordingError: if they do not unpack.
         """
-        try:
-            images: Pixels = unpack_images(self.message.images)[: self.count]
-        except WireError as error:
-            raise _damaged(self.topic, self.message, error) from error
-        return Batch(images, self._column("index").astype(np.uint64), self.labels)
+        return self.stream.cut(0, self.count)
 
     @property
     def labels(self) -> NDArray[np.int64]:
-        """(count,): the true classes, `NO_LABEL` where they were not recorded."""
-        if not any(column.name == LABEL for column in self.message.columns):
-            return np.full(self.count, NO_LABEL, np.int64)
-        return self._column(LABEL).astype(np.int64)
+        """(count,): the true classes, -1 where they were not recorded."""
+        return self.stream.labels[: self.count]
 
     @property
     def answers(self) -> NDArray[np.int64]:
         """(count,): what the device answered when it was recorded."""
-        return self._column("prediction").astype(np.int64)
+        return self.stream.columns["prediction"][: self.count].astype(np.int64)
 
     @property
     def selected(self) -> int:
         """How many of the images its filter selected when it was recorded."""
-        return int(np.count_nonzero(self._column("verdict") == Verdict.SELECTED))
-
-    def _column(self, name: str) -> NDArray[np.generic]:
-        try:
-            return unpack_stream_columns(self.message)[name][: self.count]
-        except WireError as error:
-            raise _damaged(self.topic, self.message, error) from error
+        verdicts = self.stream.columns["verdict"][: self.count]
+        return int(np.count_nonzero(verdicts == Verdict.SELECTED))
 
 
 def read_parts(choice: Choice) -> Iterator[Part]:
@@ -95,27 +88,13 @@ def read_parts(choice: Choice) -> Iterator[Part]:
     Raises:
         RecordingError: if the file is damaged, or a batch in it cannot be used.
     """
-    taken: Counter[str] = Counter()
+    taken: Counter[Sender] = Counter()
     with Recording(choice.path) as recording:
-        for recorded in recording.messages(choice.selection(Kind.STREAM)):
-            try:
-                _, message = decode_on_topic(
-                    recorded.topic, recorded.payload, limit_bytes=MAX_MESSAGE
-                )
-            except WireError as error:
-                raise _damaged(recorded.topic, None, error) from error
-            if not isinstance(message, StreamBatch):
-                continue
+        for message in read_streams(recording, choice.devices):
+            sender = Sender(message.group, message.device)
             count = message.count
             if choice.limit is not None:
-                count = min(count, choice.limit - taken[message.device])
-            taken[message.device] += count
+                count = min(count, choice.limit - taken[sender])
+            taken[sender] += count
             if count > 0:
-                yield Part(recorded.topic, message, recorded.received_ns, count)
-
-
-def _damaged(topic: str, message: StreamBatch | None, error: WireError) -> RecordingError:
-    number = f"message {message.seq} of" if message else "a message of"
-    return RecordingError(
-        f"{number} {topic} cannot be used: {error}; leave its device out with --device"
-    )
+                yield Part(message, count)

@@ -16,7 +16,7 @@ from driftwell.messages.signing import read_manifest
 from driftwell.messages.state import State
 from driftwell.messages.topics import ROUTES, Address, Kind
 from driftwell.recording.form import MAX_MESSAGE, RecordedMessage
-from driftwell.recording.reader import Recording, Selection, address_of
+from driftwell.recording.reader import Recording, Selection, address_of, is_of
 from driftwell.tools.whatif.recorded import RecordedSettings, read_documents
 from driftwell.tools.whatif.results import LIVE, Made, Outcome
 from driftwell.tools.whatif.streams import Choice, Run, read_parts
@@ -53,9 +53,9 @@ def survey_recording(choice: Choice) -> Survey:
         RecordingError: if it is damaged, or holds nothing that could be run again.
     """
     with Recording(choice.path) as recording:
-        settings = read_documents(recording.documents())
         group, kinds = _look(choice, recording.topics)
-        live = _Live(choice)
+        settings = read_documents(recording.documents(), group)
+        live = _Live(choice, group)
         live.read_streams()
         if live.cohorts:
             _require_streams(choice, live, kinds)
@@ -87,14 +87,16 @@ def _look(choice: Choice, topics: Iterable[str]) -> tuple[str, dict[str, set[str
     """The group, and the kinds of messages each chosen device has."""
     kinds: dict[str, set[str]] = {}
     groups: set[str] = set()
+    found: set[str] = set()
     for topic in topics:
         address = address_of(topic)
         if address is None or address.kind not in {Kind.STREAM, Kind.SAMPLES}:
             continue
-        if choice.devices is None or address.device in choice.devices:
+        if choice.devices is None or is_of(address, choice.devices):
             groups.add(address.group)
+            found |= {address.device, f"{address.group}/{address.device}"}
             kinds.setdefault(address.device, set()).add(str(address.kind))
-    missing = sorted(set(choice.devices or ()) - kinds.keys())
+    missing = sorted(set(choice.devices or ()) - found)
     if missing:
         raise RecordingError(
             f"{choice.path} holds nothing to run again of {', '.join(missing)}; --device takes the "
@@ -103,7 +105,7 @@ def _look(choice: Choice, topics: Iterable[str]) -> tuple[str, dict[str, set[str
     if len(groups) > 1:
         raise RecordingError(
             f"{choice.path} holds the groups {', '.join(sorted(groups))}; choose devices of one "
-            "with --device"
+            "with --device DEVICE or --device GROUP/DEVICE"
         )
     return next(iter(groups), "default"), kinds
 
@@ -123,6 +125,8 @@ class _Live:
     """Counts what the recording says of the live run."""
 
     choice: Choice
+    group: str
+    """Of the chosen devices; what other groups say does not concern them."""
     tally: Tally = field(default_factory=Tally)
     models: set[str] = field(default_factory=set)
     cohorts: dict[str, str] = field(default_factory=dict)
@@ -155,10 +159,12 @@ class _Live:
             )
         except WireError:
             return  # a cloud refuses it too
+        if address.group != self.group:
+            return
         if isinstance(message, Head):
             self._take_head(recorded, address, message)
             return
-        if self.choice.devices is not None and address.device not in self.choice.devices:
+        if self.choice.devices is not None and not is_of(address, self.choice.devices):
             return
         self._heard.add(str(address.kind))
         if address.kind in {Kind.SAMPLES, Kind.STATE}:
@@ -183,7 +189,7 @@ class _Live:
                 ("bytes_up", "bytes_down", "lag_s_p50", "versions", "applied", "refused")
             )
             return self.tally.outcome(LIVE, **unknown)
-        self.tally.made = [Made(cohort=c, version=v, digest=d) for c, v, d in self._made]
+        self.tally.made = [Made(cohort=c, version=v, digest=d) for c, v, d in sorted(self._made)]
         unknown = {}
         if str(Kind.SAMPLES) not in self._heard and self.tally.uploads:
             unknown["bytes_up"] = None

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from driftwell.tools.whatif.batches import NO_LABEL
+from driftwell.recording.batches import UNKNOWN
 from driftwell.tools.whatif.curves import Curves, draw_curves
 from driftwell.tools.whatif.results import Made, Outcome, Result
 
@@ -33,7 +33,7 @@ class Tally:
     def answer(self, answers: NDArray[np.int64], labels: NDArray[np.int64]) -> None:
         """Count a batch of answers, both (N,); those without a label count as answered only."""
         self.n += len(answers)
-        known = labels != NO_LABEL
+        known = labels != UNKNOWN
         self._correct.append(answers[known] == labels[known])
 
     def upload(self, samples: int, time_ns: int) -> None:

@@ -17,9 +17,9 @@ from driftwell.messages.errors import WireError
 from driftwell.messages.samples import SampleBatch
 from driftwell.messages.topics import ROUTES, Kind
 from driftwell.models.bundle import Bundle, open_bundle
+from driftwell.recording.batches import Cutter
 from driftwell.recording.reader import Recording
 from driftwell.tools.bench.baselines import BASELINES, Baseline
-from driftwell.tools.whatif.batches import Cutter
 from driftwell.tools.whatif.results import Outcome
 from driftwell.tools.whatif.rig import Rig, head_packet, made
 from driftwell.tools.whatif.streams import Choice, Run, read_parts

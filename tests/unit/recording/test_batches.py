@@ -1,12 +1,15 @@
 """Recorded batches cut anew: every image once, in order, in batches of one size."""
 
+from collections.abc import Sequence
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from numpy.typing import NDArray
 from tests import tiny
 
-from driftwell.tools.whatif.batches import Batch, Cutter
+from driftwell.recording.batches import Batch, Cutter
 
 
 def batches(sizes: list[int]) -> list[Batch]:
@@ -42,6 +45,27 @@ def test_a_batch_comes_as_soon_as_it_is_complete() -> None:
     assert [len(part) for part in cutter.add(second)] == [4, 4]
     assert [len(part) for part in cutter.rest()] == [1]
     assert list(cutter.rest()) == []
+
+
+@pytest.mark.parametrize(("given_size", "size"), [(1, 400), (7, 400), (400, 7)])
+def test_an_image_is_copied_once(
+    given_size: int, size: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """However small the recorded batches are beside those asked for, or large."""
+    copied = 0
+
+    def count(arrays: Sequence[NDArray[np.generic]]) -> NDArray[np.generic]:
+        nonlocal copied
+        copied += sum(len(array) for array in arrays)
+        return concatenate(arrays)
+
+    given_batches = batches([given_size] * (2800 // given_size))
+    cutter, concatenate = Cutter(size), np.concatenate
+    monkeypatch.setattr(np, "concatenate", count)
+    cut = [part for batch in given_batches for part in cutter.add(batch)] + list(cutter.rest())
+
+    assert sum(map(len, cut)) == 2800
+    assert copied <= 2800 * 3  # images, index and labels
 
 
 @pytest.mark.parametrize("sizes", [[3, 6, 1]])

@@ -1,5 +1,6 @@
 """Pure. Batches of one device's images, and cutting them anew."""
 
+from collections import deque
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Final
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 
 from driftwell.messages.images import Pixels
 
-NO_LABEL: Final = -1
+UNKNOWN: Final = -1
+"""Stands where an image has no label."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class Batch:
     """(N, H, W, C)"""
     index: NDArray[np.uint64]
     labels: NDArray[np.int64]
-    """The true class, `NO_LABEL` where it is not known."""
+    """The true class, `UNKNOWN` where it is not known."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -32,31 +34,47 @@ class Batch:
 
 
 class Cutter:
-    """Gives batches of one size, or, without a size, the batches it was given."""
+    """Gives batches of one size, or, without a size, the batches it was given.
+
+    It holds less than a batch of its size and what was added last, and copies an image once.
+    """
 
     def __init__(self, size: int | None) -> None:
         self._size = size
-        self._held: Batch | None = None
+        self._held: deque[Batch] = deque()
+        self._count = 0
 
     def add(self, batch: Batch) -> Iterator[Batch]:
         """Yield the batches that are complete now."""
         if self._size is None:
             yield batch
             return
-        held = _joined([self._held, batch] if self._held else [batch])
-        whole = len(held) - len(held) % self._size
-        self._held = held.part(whole, len(held)) if whole < len(held) else None
-        for start in range(0, whole, self._size):
-            yield held.part(start, start + self._size)
+        self._held.append(batch)
+        self._count += len(batch)
+        while self._count >= self._size:
+            yield self._take(self._size)
 
     def rest(self) -> Iterator[Batch]:
         """Yield what is left at the end of a stream, as short as it is."""
-        held, self._held = self._held, None
-        if held is not None:
-            yield held
+        if self._count:
+            yield self._take(self._count)
+
+    def _take(self, count: int) -> Batch:
+        self._count -= count
+        pieces: list[Batch] = []
+        while count:
+            first = self._held.popleft()
+            if len(first) > count:
+                self._held.appendleft(first.part(count, len(first)))
+                first = first.part(0, count)
+            pieces.append(first)
+            count -= len(first)
+        return _joined(pieces)
 
 
 def _joined(batches: Sequence[Batch]) -> Batch:
+    if len(batches) == 1:
+        return batches[0]
     return Batch(
         np.concatenate([batch.images for batch in batches]),
         np.concatenate([batch.index for batch in batches]),
