@@ -119,7 +119,7 @@ def test_what_is_not_there_is_named(kept: Cloud, tmp_path: Path) -> None:
         (("bisect", *state, *edge, "--test", "command:true", "--good", 7), "has no version 7"),
         (
             ("bisect", *state, *edge, "--test", "command:true", "--good", 3, "--bad", 2),
-            "version 2 was not made from version 3, but from 0 to 2",
+            "--bad 2 must come after --good 3",
         ),
         (("bisect", *state, *edge, "--test", "command:sh -c 'exit 125'"), "ended with 125"),
         (("bisect", *state, *edge, "--test", "command:/no/such"), "cannot be run"),
