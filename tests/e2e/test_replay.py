@@ -1,162 +1,40 @@
-"""`driftwell replay` as a process: real brokers, a real cloud, a terminal, and bad input."""
+"""`driftwell replay` as a process: real brokers, a real cloud, a terminal."""
 
 import asyncio
 import fcntl
 import os
 import pty
 import signal
-import sqlite3
-import sys
 import termios
-from collections import Counter
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
 from pathlib import Path
-from typing import Self
 
 import pytest
-from tests.brokers import Party, Rig, eventually, open_rig
+from tests.brokers import Party, eventually, open_rig
+from tests.e2e.replaying import (
+    COMMAND,
+    LIMIT_S,
+    MESSAGES,
+    VERSIONS,
+    Cloud,
+    Process,
+    driftwell,
+    into_cloud,
+    open_port,
+    port_of,
+    recorded_order,
+    replay,
+)
 from tests.golden.recording.write import (
-    HERE,
     RECORDING,
-    SEED,
     SESSIONS,
     replay_command,
     replay_environment,
 )
 
-from driftwell.cloud.ledger import DATABASE
 from driftwell.messages import decode
 from driftwell.messages.topics import parse_topic
-from driftwell.recording.reader import Recording, Selection
-from driftwell.tools.replay.rewriting import UPWARD
 
 pytestmark = pytest.mark.integration
-
-COMMAND = (sys.executable, "-m", "driftwell.tools.cli")
-BUNDLES = ("--edge", str(HERE / "edge"), "--foundation", str(HERE / "foundation"))
-METHOD = (
-    *("--set", "method.policy.batch=16", "--set", "method.replay.capacity=200"),
-    *("--set", "method.replay.minimum=32", "--set", "method.replay.batch=16"),
-)
-LIMIT_S = 60.0
-VERSIONS = {"cam-1": 8, "yard": 17}
-MESSAGES = 57
-
-
-class Process:
-    """One `driftwell ...`, with what it said."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        self._process = process
-
-    @classmethod
-    async def start(cls, *arguments: str | Path, **environment: str) -> Self:
-        return cls(
-            await asyncio.create_subprocess_exec(
-                *COMMAND, *map(str, arguments), env={**replay_environment(), **environment},
-                stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.PIPE,
-            )
-        )  # fmt: skip
-
-    async def say(self, line: str) -> str:
-        """Write a line to its standard input, and read the answer."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(line.encode() + b"\n")
-        return await self.hear()
-
-    async def hear(self) -> str:
-        """The next line of its standard error."""
-        assert self._process.stderr is not None
-        async with asyncio.timeout(LIMIT_S):
-            return (await self._process.stderr.readline()).decode()
-
-    async def hear_until(self, text: str) -> None:
-        while text not in (line := await self.hear()):
-            assert line, f"it ended before it said {text!r}"
-
-    async def end(self, how: signal.Signals | None = None) -> tuple[int, str, str]:
-        """Wait for the end, after a signal if there is one: exit code, output, errors."""
-        if how is not None:
-            self._process.send_signal(how)
-        async with asyncio.timeout(LIMIT_S):
-            output, errors = await self._process.communicate()
-        assert self._process.returncode is not None
-        return self._process.returncode, output.decode(), errors.decode()
-
-
-async def driftwell(*arguments: str | Path) -> str:
-    """Run to the end in good order; its standard output."""
-    code, output, errors = await (await Process.start(*arguments)).end()
-    assert code == 0, errors
-    assert "Traceback" not in errors
-    return output
-
-
-async def replay(port: int, *options: str) -> None:
-    await driftwell(
-        "replay", RECORDING, "--broker", f"mqtt://127.0.0.1:{port}", "--speed", "max", *options
-    )
-
-
-async def into_cloud() -> list[str]:
-    command = replay_command()[len(COMMAND) :]
-    return (await driftwell(*command)).split()
-
-
-class Cloud:
-    """A real cloud at a real broker, with what the recorded one was told."""
-
-    def __init__(self, port: int, state: Path) -> None:
-        self._state = state
-        self._arguments = (
-            "cloud", "run", *BUNDLES, *METHOD, "--broker", f"mqtt://127.0.0.1:{port}", "--group",
-            "golden", "--seed", str(SEED), "--state", str(state), "--threads", "1",
-        )  # fmt: skip
-
-    async def versions(self) -> Counter[str]:
-        """How many each cohort has."""
-        listed = await driftwell("cloud", "versions", "--state", self._state)
-        return Counter(line.split()[0] for line in listed.splitlines())
-
-    async def wait_for(self, expected: dict[str, int]) -> None:
-        with closing(sqlite3.connect(f"file:{self._state / DATABASE}?mode=ro", uri=True)) as ledger:
-            count = "SELECT count(*) FROM versions"
-            enough = sum(expected.values())
-            await eventually(lambda: ledger.execute(count).fetchone()[0] >= enough, LIMIT_S)
-
-    async def digests(self) -> list[str]:
-        return (await driftwell("cloud", "versions", "--state", self._state, "--digests")).split()
-
-    async def __aenter__(self) -> Self:
-        self._process = await Process.start(*self._arguments)
-        await self._process.hear_until("broker.connected")
-        return self
-
-    async def __aexit__(self, *error: object) -> None:
-        code, _, errors = await self._process.end(signal.SIGTERM)
-        assert code == 0, errors
-
-
-@asynccontextmanager
-async def open_port(name: str) -> AsyncIterator[int]:
-    async with open_rig(name) as rig:
-        yield port_of(rig)
-
-
-def port_of(rig: Rig) -> int:
-    port: int = rig.port  # type: ignore[attr-defined]  # of a rig with sockets
-    return port
-
-
-def recorded_order() -> dict[str, list[int]]:
-    """The numbers of the messages on each topic, as they were recorded."""
-    order: dict[str, list[int]] = {}
-    with Recording(RECORDING) as recording:
-        for message in recording.messages(Selection(kinds=UPWARD)):
-            order.setdefault(message.topic, []).append(decode(message.payload).seq)
-    return order
 
 
 @pytest.mark.parametrize("broker", ["embedded", "mosquitto"])
@@ -364,83 +242,3 @@ async def _read_all(descriptor: int) -> str:
         return said
 
     return (await asyncio.to_thread(read)).decode(errors="replace")
-
-
-def _truncated(content: bytes) -> bytes:
-    return content[: len(content) // 2]
-
-
-def _flipped(content: bytes) -> bytes:
-    middle = len(content) // 2
-    return content[:middle] + bytes([content[middle] ^ 0x10]) + content[middle + 1 :]
-
-
-def _of_schema_0(content: bytes) -> bytes:
-    assert content.count(b"driftwell-1") == 1
-    return content.replace(b"driftwell-1", b"driftwell-0")
-
-
-def _foreign(content: bytes) -> bytes:
-    return content.replace(b"driftwell-1", b"ros2-msgs-1")
-
-
-DAMAGES: dict[str, tuple[str, Callable[[bytes], bytes]]] = {
-    "truncated": ("driftwell recording recover", _truncated),
-    "flipped": ("was not closed or is damaged", _flipped),
-    "schema": ("is a recording of schema 0, this program reads schema 1", _of_schema_0),
-    "foreign": ("but not a recording", _foreign),
-    "noise": ("is not an MCAP file", lambda content: bytes(len(content))),
-    "empty": ("is not an MCAP file", lambda content: content[:0]),
-}
-
-
-@pytest.mark.parametrize(
-    ("name", "into"),
-    [*((name, "broker") for name in DAMAGES), ("truncated", "cloud"), ("flipped", "cloud")],
-)
-async def test_a_file_that_cannot_be_replayed(tmp_path: Path, name: str, into: str) -> None:
-    """One line says what is wrong with the file, and no digest is printed."""
-    text, damage = DAMAGES[name]
-    path = tmp_path / "bad.mcap"
-    path.write_bytes(damage(RECORDING.read_bytes()))
-    options = BUNDLES if into == "cloud" else ("--broker", "mqtt://127.0.0.1:1")
-
-    await _fails(text, "replay", path, "--into", into, *options)
-
-
-@pytest.mark.parametrize(
-    ("text", "options"),
-    [
-        ("cannot be read", ("nowhere.mcap",)),
-        ("--start 65 is outside of the recording: it runs from 0 to 64.",
-         (RECORDING, "--start", "65")),
-        ("--end 2020-01-01 is outside", (RECORDING, "--end", "2020-01-01")),
-        ("no 'cam-9' here; there are: cam-1, cam-2, cam-3", (RECORDING, "--device", "cam-9")),
-        ("--rename takes old=new", (RECORDING, "--rename", "cam-1")),
-        ("speed 'fast' is not understood", (RECORDING, "--speed", "fast")),
-        ("--into 'fog' is not known; use broker or cloud", (RECORDING, "--into", "fog")),
-        ("--into cloud needs --edge", (RECORDING, "--into", "cloud")),
-        ("--seed belongs to --into cloud", (RECORDING, "--seed", "0")),
-        ("--loop belongs to --into broker", (RECORDING, "--into", "cloud", "--loop", "0")),
-        ("--pause needs a terminal, or --control", (RECORDING, "--pause")),
-        ("broker 'x' is not understood", (RECORDING, "--broker", "x")),
-        ("--format 'xml' is not known",
-         (RECORDING, "--into", "cloud", *BUNDLES, "--format", "xml")),
-        ("no bundle at", (RECORDING, "--into", "cloud", "--edge", "x", "--foundation", "y")),
-        ("unknown setting 'sed'; did you mean 'seed'",
-         (RECORDING, "--into", "cloud", *BUNDLES, "--set", "sed=1")),
-    ],
-)  # fmt: skip
-async def test_wishes_that_cannot_be(text: str, options: tuple[str | Path, ...]) -> None:
-    """One line says what is wrong with the command, and what would be right."""
-    await _fails(text, "replay", *options)
-
-
-async def _fails(text: str, *arguments: str | Path) -> None:
-    code, output, errors = await (await Process.start(*arguments)).end()
-    *_, last = errors.splitlines()
-
-    assert (code, output) == (2, ""), errors
-    assert last.startswith("error: ")
-    assert text in last
-    assert "Traceback" not in errors

@@ -5,7 +5,6 @@ the connection closes, the ledger closes. Nothing needs flushing: every commit i
 """
 
 import asyncio
-import contextlib
 import os
 from collections.abc import Callable
 
@@ -13,16 +12,12 @@ import structlog
 import torch
 
 from driftwell.broker import Connection
-from driftwell.cloud.code_identity import software_name
+from driftwell.cloud.assembly import open_consumer
 from driftwell.cloud.consumer import Consumer
-from driftwell.cloud.learner import Learner
-from driftwell.cloud.ledger import Ledger
 from driftwell.cloud.loops import consume_loop, head_loop, learn_loop, revert_loop
 from driftwell.cloud.settings import CloudSettings
-from driftwell.cloud.signing_key import signing_key
 from driftwell.messages.topics import Kind, kind_filter
 from driftwell.models.bundle import open_bundle
-from driftwell.models.state_folder import own_folder
 
 log = structlog.get_logger()
 
@@ -62,19 +57,15 @@ async def run_cloud(
         raise ValueError("state_dir must be set")
     torch.set_num_threads(settings.threads or os.cpu_count() or 1)
     foundation, edge = open_bundle(settings.foundation), open_bundle(settings.edge)
-    learner = Learner(foundation, edge, settings.method)
-    with own_folder(settings.state_dir) as folder, contextlib.closing(Ledger(folder)) as ledger:
-        consumer = Consumer(
-            settings,
-            edge=edge,
-            learner=learner,
-            ledger=ledger,
-            key=signing_key(folder),
-            session=session,
-            wall_ns=wall_ns,
-            software=software_name(),
-        )
-        consumer.restore()
+    with open_consumer(
+        settings,
+        settings.state_dir,
+        edge=edge,
+        foundation=foundation,
+        session=session,
+        wall_ns=wall_ns,
+        survives_power_failure=True,
+    ) as consumer:
         connection = connect(subscriptions(settings))
         started(consumer)
         log.info("cloud.ready", model=edge.digest[:12], key=consumer.public_key.hex())
@@ -92,4 +83,4 @@ async def run_cloud(
             await stopping.wait()
             for task in tasks:
                 task.cancel()
-        return ledger.books()
+        return consumer.ledger.books()

@@ -6,24 +6,19 @@ same messages in the same order, with the same settings, give the same versions,
 fast they come.
 """
 
-import contextlib
 import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from driftwell.cloud.code_identity import software_name
+from driftwell.cloud.assembly import open_consumer
 from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.intake import take_message
-from driftwell.cloud.learner import Learner
-from driftwell.cloud.ledger import Ledger
 from driftwell.cloud.reverting import carry_out_reverts
 from driftwell.cloud.settings import CloudSettings
-from driftwell.cloud.signing_key import signing_key
 from driftwell.cloud.tables import StoredVersion
 from driftwell.messages.errors import SettingsError
 from driftwell.models.bundle import Bundle
-from driftwell.models.state_folder import own_folder
 
 SESSION = "0" * 16
 
@@ -97,23 +92,16 @@ def open_virtual_cloud(
     Raises:
         DriftwellError: if the bundles do not fit each other or the folder, or the disk is full.
     """
-    learner = Learner(foundation, edge, settings.method)
     clock = VirtualClock()
-    with (
-        own_folder(folder),
-        contextlib.closing(Ledger(folder, survives_power_failure=False)) as ledger,
-    ):
-        consumer = Consumer(
-            settings,
-            edge=edge,
-            learner=learner,
-            ledger=ledger,
-            key=signing_key(folder),
-            session=SESSION,
-            wall_ns=clock,
-            software=software_name(),
-        )
-        consumer.restore()
+    with open_consumer(
+        settings,
+        folder,
+        edge=edge,
+        foundation=foundation,
+        session=SESSION,
+        wall_ns=clock,
+        survives_power_failure=False,
+    ) as consumer:
         try:
             yield VirtualCloud(consumer, clock, monotonic_s=monotonic_s)
         except sqlite3.OperationalError as error:

@@ -5,11 +5,13 @@ import random
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+from mcap.opcode import Opcode
 from tests.tiny import Ticks
 
 from driftwell.messages.topics import Kind, cohort_head_topic, device_topic
 from driftwell.recording.form import RecordedMessage, sent_ns
 from driftwell.recording.reader import Recording
+from driftwell.recording.records import Record, RecordFile
 from driftwell.recording.recovery import Salvage, recover
 from driftwell.recording.writer import RecordingWriter
 
@@ -116,3 +118,8 @@ def is_subsequence(part: Sequence[RecordedMessage], whole: Sequence[RecordedMess
 def messages_before(chunks: Sequence[tuple[int, int, int]], end: int) -> int:
     """How many messages are in chunks that end at `end` or before."""
     return sum(count for _, stop, count in itertools.takewhile(lambda c: c[1] <= end, chunks))
+
+
+def records_in(path: Path, opcode: Opcode) -> list[Record]:
+    with RecordFile(path) as file:
+        return [part for part in file.walk() if isinstance(part, Record) and part.opcode == opcode]

@@ -1,0 +1,59 @@
+"""Puts a consumer together: the same for the program and for the virtual cloud."""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from driftwell.cloud.code_identity import software_name
+from driftwell.cloud.consumer import Consumer
+from driftwell.cloud.learner import Learner
+from driftwell.cloud.ledger import Ledger
+from driftwell.cloud.settings import CloudSettings
+from driftwell.cloud.signing_key import signing_key
+from driftwell.models.bundle import Bundle
+from driftwell.models.state_folder import own_folder
+
+
+@contextmanager
+def open_consumer(
+    settings: CloudSettings,
+    folder: Path,
+    *,
+    edge: Bundle,
+    foundation: Bundle,
+    session: str,
+    wall_ns: Callable[[], int],
+    survives_power_failure: bool,
+) -> Iterator[Consumer]:
+    """A consumer that goes on where its state folder is; the folder is owned meanwhile.
+
+    Args:
+        settings: Its paths, broker and threads are not looked at.
+        folder: Ledger, versions, signing key; made if it is not there.
+        edge: The bundle whose versions are made.
+        foundation: The bundle that teaches.
+        session: 16 hexadecimal digits.
+        wall_ns: Nanoseconds since the Unix epoch.
+        survives_power_failure: Whether every commit waits for the disk.
+
+    Raises:
+        DriftwellError: if the bundles do not fit each other or the folder.
+    """
+    learner = Learner(foundation, edge, settings.method)
+    with (
+        own_folder(folder),
+        contextlib.closing(Ledger(folder, survives_power_failure=survives_power_failure)) as ledger,
+    ):
+        consumer = Consumer(
+            settings,
+            edge=edge,
+            learner=learner,
+            ledger=ledger,
+            key=signing_key(folder),
+            session=session,
+            wall_ns=wall_ns,
+            software=software_name(),
+        )
+        consumer.restore()
+        yield consumer
