@@ -49,7 +49,9 @@ def images(*, max_side: int = 9) -> SearchStrategy[NDArray[np.uint8]]:
 
 def packed_images() -> SearchStrategy[PackedImages]:
     """Images in their wire form."""
-    return images().map(pack_images)
+    qualities = st.none() | st.integers(1, 100)
+    return st.builds(lambda pixels, quality: pack_images(pixels, quality=quality),
+                     images(), qualities)  # fmt: skip
 
 
 def float32_arrays(
@@ -85,4 +87,6 @@ def adaptations(
 
 def deltas() -> SearchStrategy[Delta]:
     """Deltas as the encoder writes them."""
-    return adaptations().map(lambda pair: encode_delta(*pair))
+    limits = st.sampled_from([None, 10_000])
+    return st.builds(lambda pair, limit: encode_delta(*pair, limit_bytes=limit),
+                     adaptations(), limits)  # fmt: skip

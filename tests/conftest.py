@@ -14,6 +14,8 @@ from driftwell.tools.arithmetic import choose_arithmetic
 
 # Before any test imports torch: what runs in this process and in programs gives the same bits.
 choose_arithmetic(os.environ, default="portable")
+# One thread each: on a few busy cores, threads that wait for one another take ten times as long.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 ROOT = Path(__file__).resolve().parents[1]
 
 settings.register_profile("dev", max_examples=50, derandomize=True, deadline=None)

@@ -124,6 +124,11 @@ def make_bundle(folder: Path, model: str = "edge", *, seed: int = 0) -> Bundle:
     )
 
 
+def make_generator() -> np.random.Generator:
+    """The randomness of one learning step."""
+    return np.random.default_rng(0)
+
+
 def make_images(count: int, seed: int = 0) -> Pixels:
     """Random images: uint8 (count, 8, 8, 1)."""
     return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), dtype=np.uint8)

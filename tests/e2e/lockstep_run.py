@@ -45,7 +45,7 @@ def record_run(folder: Path) -> Recorded:
         transport="inprocess",
         broker="",
         pace="lockstep",
-        protocol="reset",
+        scenario="reset",
         batch=32,
         seed=0,
         threads=1,

@@ -4,17 +4,23 @@ import asyncio
 import json
 import subprocess
 import sys
+from dataclasses import replace
+from io import StringIO
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 import pytest
+from rich.console import Console
 from tests import tiny
 
 from driftwell.broker.mosquitto_process import find_mosquitto
 from driftwell.tools.bench.loop import Outcome, run_stream
-from driftwell.tools.bench.plan import Plan, Transport
+from driftwell.tools.bench.plan import Plan, Scenario, Transport
+from driftwell.tools.bench.runs import run_bench
 
 ROOT = Path(__file__).resolve().parents[2]
+TRANSPORTS: Final[tuple[Transport, ...]] = ("virtual", "inprocess")
 SETTINGS = ("method.policy.batch=16", "method.replay.minimum=32", "method.replay.batch=16")
 
 
@@ -27,7 +33,7 @@ def _plan(folder: Path, transport: Transport, broker: str, *, seed: int = 0) -> 
         transport=transport,
         broker=broker,
         pace="lockstep",
-        protocol="reset",
+        scenario="reset",
         batch=32,
         seed=seed,
         threads=1,
@@ -93,6 +99,54 @@ def test_another_seed_gives_other_versions(
     outcome = _run(_plan(fixtures, "inprocess", "", seed=1), tmp_path / "run")
 
     assert in_process.digests != outcome.digests
+
+
+@pytest.mark.parametrize("scenario", ["reset", "continual", "gradual", "correlated"])
+def test_virtual_time_does_not_change_the_run(
+    scenario: Scenario, fixtures: Path, tmp_path: Path
+) -> None:
+    """With a perfect link the daemons in lockstep give the same answers and version digests."""
+    streams = tuple(tiny.write_stream(tmp_path / f"s{n}.npz", 120, seed=n) for n in (1, 2))
+    plan = replace(_plan(fixtures, "inprocess", "", seed=1), scenario=scenario, streams=streams)
+
+    virtual, live = (
+        run_bench(replace(plan, transport=transport), Console(file=StringIO()))
+        for transport in TRANSPORTS
+    )
+
+    assert [result.digests for result in virtual] == [result.digests for result in live]
+    assert all(result.digests for result in virtual)
+    assert [result.accuracy_by_domain for result in virtual] == [
+        result.accuracy_by_domain for result in live
+    ]
+    assert [result.uploaded for result in virtual] == [result.uploaded for result in live]
+    assert [r.versions_applied for r in virtual] == [r.versions_applied for r in live]
+
+
+@pytest.mark.integration
+def test_virtual_benches_go_on_from_their_file(
+    fixtures: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Through the command line, side by side: the second time nothing is run again."""
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    command = (
+        "bench", "stream", "--edge", fixtures / "edge", "--foundation", fixtures / "foundation",
+        "--stream", fixtures / "stream.npz", "--method", "none,cema", "--transport", "virtual",
+        "--scenario", "recurring", "--seeds", "2", "--batch", "1", "--delay", "3", "--drop", "0.2",
+        "--devices", "2", "--pooling", "cohort", "--images", "40", "--edge-set", "filter.e_max=1",
+        "--cloud-set", "method.policy.batch=8", "--jobs", "2", "--out", tmp_path / "r.jsonl",
+        "--format", "json",
+    )  # fmt: skip
+
+    first, second = _driftwell(*command), _driftwell(*command)
+
+    assert first == second
+    assert (tmp_path / "r.jsonl").read_bytes().count(b"\n") == 4
+    rows = json.loads(first)["results"]
+    assert [(row["method"], row["seed"], row["n"]) for row in rows] == [
+        ("none", 0, 40), ("cema", 0, 40), ("none", 1, 40), ("cema", 1, 40)
+    ]  # fmt: skip
+    assert all(row["digests"] for row in rows[1::2])
 
 
 @pytest.mark.data

@@ -164,10 +164,12 @@ async def test_a_revert_comes_after_the_step_that_runs(
         consumer = await site.start_cloud()
         step, began, may_end = consumer.learner.step, threading.Event(), threading.Event()
 
-        def slow(models: CohortModels, uploads: Pixels, replay: Pixels) -> Step:
+        def slow(
+            models: CohortModels, uploads: Pixels, replay: Pixels, draws: np.random.Generator
+        ) -> Step:
             began.set()
             may_end.wait(LIMIT_S)
-            return step(models, uploads, replay)
+            return step(models, uploads, replay, draws)
 
         monkeypatch.setattr(consumer.learner, "step", slow)
         batch = tiny.make_batch(tiny.make_images(32), model=site.edge.digest, device="cam-9")

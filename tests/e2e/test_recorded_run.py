@@ -50,7 +50,7 @@ def plan(tmp_path: Path) -> Plan:
     return Plan(
         edge=tmp_path / "edge", foundation=tmp_path / "foundation",
         streams=(tiny.write_stream(tmp_path / "s.npz", 200),), methods=("cema",),
-        transport="inprocess", broker="amqtt", pace="lockstep", protocol="reset", batch=32,
+        transport="inprocess", broker="amqtt", pace="lockstep", scenario="reset", batch=32,
         seed=0, threads=1, record=tmp_path / "run.mcap",
         edge_assignments=("filter.e_min=0.0", "filter.e_max=1.0"),
         cloud_assignments=("method.policy.batch=16", "method.replay.minimum=32"),

@@ -16,8 +16,8 @@ from tests.e2e.lockstep_run import PATIENCE_S, ROOT, Recorded, record_run
 from typer.testing import CliRunner
 
 from driftwell.tools.cli import app
+from driftwell.tools.virtual.processes import Failure
 from driftwell.tools.whatif import program
-from driftwell.tools.whatif.processes import Failure
 from driftwell.tools.whatif.results import LIVE
 from driftwell.tools.whatif.results import Outcome as VariantOutcome
 from driftwell.tools.whatif.variant_run import Job, run_variant

@@ -1,11 +1,12 @@
 """The messages behind the golden files: fixed values and one fixed key, nothing drawn.
 
-To keep the bytes independent of the zstd at hand, compressed pixels stand here as they were
-compressed once.
+To keep the bytes independent of the zstd and libwebp at hand, what they compress stands here
+as it was compressed once.
 """
 
 from typing import Final
 
+import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -48,6 +49,12 @@ PUBLIC_KEY: Final = KEY.public_key().public_bytes_raw()
 PIXELS: Final = np.tile(np.arange(8, dtype=np.uint8).reshape(1, 1, 8, 1), (2, 8, 1, 3))
 """Two images of 8 x 8 pixels, three channels; each row runs 0, 1, ..., 7."""
 PIXELS_COMPRESSED: Final = bytes.fromhex("28b52ffd6080007d0000200001000103006d2b0a008c078005")
+PIXELS_WEBP: Final = bytes.fromhex(
+    "524946462600000057454250565038201a0000003001009d012a1000080002c04c25a400037000fef7e612000000"
+)
+"""A sheet of 16 x 8 pixels; decoded, they are within 4 of `PIXELS`."""
+SYMBOLS: Final = np.array([1, -1, 127, -127, 0, 3], np.int8)
+SYMBOLS_COMPRESSED: Final = bytes.fromhex("28b52ffd200631000001ff7f810003")
 
 ACK: Final = Ack(
     device="cam-7",
@@ -117,6 +124,27 @@ HEAD: Final = Head(
     signature=SIGNED[1],
     key=PUBLIC_KEY,
 )
+MANIFEST_INT8: Final = msgspec.structs.replace(
+    MANIFEST,
+    version=14,
+    delta=Delta(
+        encoding="int8",
+        entries=(0, 3),
+        values=SYMBOLS_COMPRESSED,
+        steps=np.array([0.25, 0.001], dtype="<f4").tobytes(),
+    ),
+)
+SIGNED_INT8: Final = sign_manifest(MANIFEST_INT8, KEY)
+HEAD_INT8: Final = Head(
+    device="cam-7",
+    session=CLOUD_SESSION,
+    seq=14,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    manifest=SIGNED_INT8[0],
+    signature=SIGNED_INT8[1],
+    key=PUBLIC_KEY,
+)
 COLUMNS: Final = pack_columns(
     np.array([100, 2**40], dtype=np.uint64),
     np.array([0.25, 1.5], dtype=np.float32),
@@ -142,6 +170,17 @@ SAMPLES_COMPRESSED: Final = SampleBatch(
     oldest_seq=39,
     cohort="cam-7",
     images=PackedImages(encoding="x-zstd", shape=(2, 8, 8, 3), data=PIXELS_COMPRESSED),
+    columns=COLUMNS,
+)
+SAMPLES_WEBP: Final = SampleBatch(
+    device="cam-7",
+    session=SESSION,
+    seq=43,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    oldest_seq=39,
+    cohort="cam-7",
+    images=PackedImages(encoding="webp", shape=(2, 8, 8, 3), data=PIXELS_WEBP),
     columns=COLUMNS,
 )
 STATE: Final = State(
@@ -237,8 +276,10 @@ FIXED: Final[dict[str, Message]] = {
     "event": EVENT,
     "event-applied": EVENT_APPLIED,
     "head": HEAD,
+    "head-int8": HEAD_INT8,
     "samples": SAMPLES,
     "samples-compressed": SAMPLES_COMPRESSED,
+    "samples-webp": SAMPLES_WEBP,
     "state": STATE,
     "state-lost": STATE_LOST,
     "stream": STREAM,

@@ -4,12 +4,20 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests.golden.fixed_messages import DECODE_ONLY, FIXED, MANIFEST, PIXELS, PUBLIC_KEY
+from tests.golden.fixed_messages import (
+    DECODE_ONLY,
+    FIXED,
+    MANIFEST,
+    MANIFEST_INT8,
+    PIXELS,
+    PUBLIC_KEY,
+    SYMBOLS,
+)
 from tests.golden.write import FOLDER, write_golden_files
 
-from driftwell.messages import SampleBatch, decode, encode, unpack_images
+from driftwell.messages import SampleBatch, apply_delta, decode, encode, unpack_images
 from driftwell.messages.codec import TYPE_OF_KIND
-from driftwell.messages.head import Head
+from driftwell.messages.head import Head, Manifest
 from driftwell.messages.signing import verify_head
 
 
@@ -35,12 +43,28 @@ def test_every_file_and_every_type_is_covered() -> None:
     assert set(TYPE_OF_KIND.values()) == {type(message) for message in FIXED.values()}
 
 
-def test_the_frozen_signature_still_verifies() -> None:
-    """The manifest in the golden head is trusted by who trusts the fixed key."""
-    head = decode((FOLDER / "head.bin").read_bytes())
+@pytest.mark.parametrize(("name", "manifest"), [("head", MANIFEST), ("head-int8", MANIFEST_INT8)])
+def test_the_frozen_signature_still_verifies(name: str, manifest: Manifest) -> None:
+    """The manifest in a golden head is trusted by who trusts the fixed key."""
+    head = decode((FOLDER / f"{name}.bin").read_bytes())
 
     assert isinstance(head, Head)
-    assert verify_head(head, PUBLIC_KEY) == MANIFEST
+    assert verify_head(head, PUBLIC_KEY) == manifest
+
+
+def test_the_frozen_symbols_still_apply() -> None:
+    """The golden int8 delta adds its symbols times its steps, and leaves the rest alone."""
+    source = {
+        name: np.full(size, 0.1, np.float32)
+        for name, size in zip("abcd", (2, 3, 1, 4), strict=True)
+    }
+
+    applied = apply_delta(source, MANIFEST_INT8.delta)
+
+    steps = np.array([0.25, 0.001], np.float32)
+    np.testing.assert_array_equal(source["a"] + SYMBOLS[:2] * steps[0], applied["a"])
+    np.testing.assert_array_equal(source["d"] + SYMBOLS[2:] * steps[1], applied["d"])
+    assert [source[name].tobytes() for name in "bc"] == [applied[name].tobytes() for name in "bc"]
 
 
 @pytest.mark.parametrize("name", ["samples", "samples-compressed"])
@@ -50,6 +74,16 @@ def test_the_frozen_pixels_still_unpack(name: str) -> None:
 
     assert isinstance(batch, SampleBatch)
     np.testing.assert_array_equal(PIXELS, unpack_images(batch.images))
+
+
+def test_the_frozen_pixels_with_loss_still_decode() -> None:
+    """The golden contact sheet is still a picture of the same two images, nearly."""
+    batch = decode((FOLDER / "samples-webp.bin").read_bytes())
+
+    assert isinstance(batch, SampleBatch)
+    unpacked = unpack_images(batch.images)
+    assert unpacked.shape == PIXELS.shape
+    assert np.abs(unpacked.astype(int) - PIXELS).max() <= 6
 
 
 def test_the_writer_fills_an_empty_folder(tmp_path: Path) -> None:

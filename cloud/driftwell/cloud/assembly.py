@@ -5,14 +5,31 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from driftwell.cloud.cema import CemaLearner
 from driftwell.cloud.code_identity import software_name
 from driftwell.cloud.consumer import Consumer
+from driftwell.cloud.distiller import Distiller
 from driftwell.cloud.learner import Learner
 from driftwell.cloud.ledger import Ledger
 from driftwell.cloud.settings import CloudSettings
 from driftwell.cloud.signing_key import signing_key
-from driftwell.models.bundle import Bundle
+from driftwell.messages.errors import SettingsError
+from driftwell.models.bundle import Bundle, open_bundle
 from driftwell.models.state_folder import own_folder
+
+
+def make_learner(settings: CloudSettings, *, edge: Bundle, foundation: Bundle) -> Learner:
+    """The learner a method's settings ask for.
+
+    Raises:
+        DriftwellError: if the bundles, the start's too, do not fit each other.
+    """
+    start = open_bundle(settings.start) if settings.start else None
+    if settings.method.cema_tables is None:
+        return Distiller(foundation, edge, settings.method, start=start)
+    if start is not None:
+        raise SettingsError("start: cema begins with the edge bundle's own weights; leave it out")
+    return CemaLearner(foundation, edge, settings.method)
 
 
 @contextmanager
@@ -40,7 +57,7 @@ def open_consumer(
     Raises:
         DriftwellError: if the bundles do not fit each other or the folder.
     """
-    learner = Learner(foundation, edge, settings.method)
+    learner = make_learner(settings, edge=edge, foundation=foundation)
     with (
         own_folder(folder),
         contextlib.closing(Ledger(folder, survives_power_failure=survives_power_failure)) as ledger,

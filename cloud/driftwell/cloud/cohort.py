@@ -33,6 +33,8 @@ class Work:
     uploads: Pixels
     replay: Pixels
     taken: Taken
+    generator: np.random.Generator
+    """The step's own randomness, after the replayed images were drawn with it."""
 
 
 class Cohort:
@@ -99,7 +101,7 @@ class Cohort:
         uploads, taken = self.peek(plan.learn)
         generator = step_generator(seed, self.name, self.models.steps)
         positions = choose_replay(replay, self.buffered, generator)
-        return Work(self, plan, uploads, self.replayed(positions, shape), taken)
+        return Work(self, plan, uploads, self.replayed(positions, shape), taken, generator)
 
     def replayed(self, positions: Iterable[int], shape: tuple[int, int, int]) -> Pixels:
         """The buffer's images at `positions`: uint8 (M, H, W, C), M >= 0."""
@@ -121,8 +123,10 @@ def encode_models(models: CohortModels) -> bytes:
     }
     for network, state in (("foundation", models.foundation), ("edge", models.edge)):
         arrays[f"{network}/fresh"] = np.array([state.is_fresh], np.uint8)
-        for part, named in (("arrays", state.arrays), ("momentum", state.momentum)):
-            arrays.update({f"{network}/{part}/{name}": array for name, array in named.items()})
+        arrays.update({f"{network}/arrays/{name}": array for name, array in state.arrays.items()})
+        arrays.update({f"{network}/{name}": array for name, array in state.learning.items()})
+    if len(models.targets):
+        arrays["targets"] = models.targets
     return save(arrays)
 
 
@@ -132,12 +136,17 @@ def decode_models(content: bytes, order: CohortModels) -> CohortModels:
     steps = int(arrays["steps"][0])
 
     def state(network: str, like: AdaptedState) -> AdaptedState:
-        momentum = {name: arrays.get(f"{network}/momentum/{name}") for name in like.arrays}
+        part = f"{network}/"
+        learning = {
+            name.removeprefix(part): np.asarray(array, np.float32)
+            for name, array in arrays.items()
+            if name.startswith(part) and not name.startswith((f"{part}arrays/", f"{part}fresh"))
+        }
         # Before there were reverts nothing was fresh but a cohort without a step.
         fresh = arrays.get(f"{network}/fresh", np.array([steps == 0]))
         return AdaptedState(
             {name: arrays[f"{network}/arrays/{name}"] for name in like.arrays},
-            {name: array for name, array in momentum.items() if array is not None},
+            learning,
             is_fresh=bool(fresh[0]),
         )
 
@@ -146,4 +155,5 @@ def decode_models(content: bytes, order: CohortModels) -> CohortModels:
         state("edge", order.edge),
         steps,
         int(arrays["samples"][0]),
+        arrays.get("targets", order.targets),
     )

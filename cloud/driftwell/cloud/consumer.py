@@ -86,6 +86,8 @@ class Consumer:
         self.is_revert_waiting = False
         """Whether somebody is known to have asked for a revert since the last one."""
         self._sequence: Counter[str] = Counter()
+        self.beginning: dict[str, None] = {}
+        """Cohorts without a version whose devices are to get the start state."""
         self._active: dict[str, None] = {}
         """Cohorts something happened to since they were last found idle, in turn."""
 
@@ -174,8 +176,20 @@ class Consumer:
             return
         if known is not None or len(self.states) < MAX_DEVICES:
             self.states[state.device] = state
+            self.welcome(state)
             self._activate_cohorts_of(state.device)
             log.info("device.state", device=state.device, status=state.status)
+
+    def welcome(self, state: State) -> None:
+        """Make a device's cohort at its birth where there is a start state to give it."""
+        is_ours = state.status == "ready" and state.model == self.edge.digest
+        if self.learner.start is None or not is_ours:
+            return
+        if state.cohort not in self.cohorts and len(self.cohorts) < self.settings.cohorts:
+            self._new_cohort(state.cohort)
+            self.beginning[state.cohort] = None
+        if state.cohort in self.cohorts:
+            self.cohorts[state.cohort].members.add(state.device)
 
     def take_telemetry(self, telemetry: Telemetry) -> None:
         """Keep a device's last reading."""
@@ -185,7 +199,11 @@ class Consumer:
     @property
     def has_work(self) -> bool:
         """Whether a cohort may want a step or a revert, or a device waits for its settling ack."""
-        return bool(self._active) or self.settlement.has_waiting or self.is_revert_waiting
+        return (
+            bool(self._active or self.beginning)
+            or self.settlement.has_waiting
+            or self.is_revert_waiting
+        )
 
     def next_work(self) -> Work | None:
         """The next step, cohorts taking turns; what expires is booked on the way."""
@@ -212,6 +230,9 @@ class Consumer:
         """Book a finished step with its models and version, all or nothing."""
         version = self.issuer.follow(work, step)
         self.counters["steps"] += 1
+        verdict = step.verdict
+        if verdict is not None and not verdict.passes:
+            self.counters[f"versions-withheld:{verdict.reason}"] += 1
         return version
 
     def is_idle(self, cohort: Cohort) -> bool:

@@ -12,11 +12,12 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from driftwell.cloud.adaptation import AdaptedState
 from driftwell.cloud.cohort import Cohort, Work, encode_models
+from driftwell.cloud.gate import GateVerdict
 from driftwell.cloud.learner import CohortModels, Step
 from driftwell.cloud.ledger import DIVERGED, Ledger
 from driftwell.cloud.publisher import Lineage, make_manifest, make_revert
 from driftwell.cloud.tables import RevertRequest, StoredVersion
-from driftwell.messages.delta import apply_delta
+from driftwell.messages.delta import Delta, apply_delta
 from driftwell.messages.errors import DeltaError, RefusalCode
 from driftwell.messages.head import Manifest
 from driftwell.messages.signing import read_manifest, sign_manifest
@@ -56,6 +57,11 @@ class Issuer:
             log.error("cohort.diverged", cohort=cohort.name)
             self._book(work, self._source, DIVERGED, None)
             return None
+        if step.verdict is not None and not step.verdict.passes:
+            _log_withheld(cohort, step.verdict)
+        if step.models.edge.arrays is cohort.models.edge.arrays:
+            self._book(work, step.models, "trained", None)
+            return None
         manifest = make_manifest(
             self._lineage,
             step.models.edge.arrays,
@@ -67,12 +73,40 @@ class Issuer:
             newest_sample_ns=max(batch.clock_ns for batch, _ in work.taken),
             trained_samples=step.models.samples,
             batches=[batch.name for batch, _ in work.taken],
+            delta=step.delta,
         )
         if manifest is None:
             self._book(work, step.models, "trained", None)
             return None
         version = self._sign(manifest)
         self._book(work, step.models, "trained", version)
+        cohort.version, cohort.result = version.version, version.result
+        return version
+
+    def begin(self, cohort: Cohort, start: tuple[CohortModels, Delta]) -> StoredVersion | None:
+        """Give a cohort its first version before it has sent anything; None if it is the source."""
+        models, delta = start
+        now_ns = self._wall_ns()
+        manifest = make_manifest(
+            self._lineage,
+            models.edge.arrays,
+            cohort=cohort.name,
+            version=cohort.version + 1,
+            parent=self._parent(cohort),
+            created_ns=now_ns,
+            lifetime_ns=self._lifetime_ns,
+            newest_sample_ns=now_ns,
+            trained_samples=0,
+            batches=(),
+            delta=delta,
+        )
+        if manifest is None:
+            return None
+        version = self._sign(manifest)
+        self._ledger.use(
+            cohort.name, [], fate="trained", models=encode_models(models), version=version
+        )
+        cohort.models = models
         cohort.version, cohort.result = version.version, version.result
         return version
 
@@ -114,12 +148,13 @@ class Issuer:
         and the foundation model's state of that time are not kept: they begin anew.
         """
         if manifest.result == self._lineage.source_digest:
-            return replace(self._source, steps=before.steps)
+            return replace(self._source, steps=before.steps, targets=before.targets)
         return replace(
             self._source,
             edge=AdaptedState(apply_delta(self._lineage.source, manifest.delta), {}),
             steps=before.steps,
             samples=manifest.provenance.trained_samples,
+            targets=before.targets,
         )
 
     def _parent(self, cohort: Cohort) -> str:
@@ -139,3 +174,14 @@ class Issuer:
         cohort.models = models
         cohort.use(work.plan.learn)
         self._ledger.discard(cohort.name, before_id=cohort.oldest_batch_id)
+
+
+def _log_withheld(cohort: Cohort, verdict: GateVerdict) -> None:
+    log.warning(
+        "version.withheld",
+        cohort=cohort.name,
+        reason=verdict.reason,
+        loss_change_nats=round(verdict.loss_change_nats, 4),
+        standard_error_nats=round(verdict.standard_error_nats, 4),
+        diversity=round(verdict.diversity, 3),
+    )

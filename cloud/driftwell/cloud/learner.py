@@ -1,20 +1,25 @@
-"""One learning step of one cohort: adapt the foundation model, then distil (CEMA, Alg. 2).
+"""What every learner is: value in, value out.
 
-Value in, value out: the same state, images and settings give the same bits on one torch
-build. The step's randomness (which images are replayed) is the caller's.
+The same models, images, settings and generator give the same bits on one torch build.
 """
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from typing import Protocol
 
 import numpy as np
+from numpy.typing import NDArray
 
-from driftwell.cloud.adaptation import AdaptableNetwork, AdaptedState
-from driftwell.cloud.losses import distillation_loss, weighted_entropy
-from driftwell.cloud.settings import MethodSettings
+from driftwell.cloud.adaptation import AdaptedState
+from driftwell.cloud.gate import GateVerdict
+from driftwell.messages.delta import Delta
 from driftwell.messages.errors import BundleError
 from driftwell.messages.images import Pixels
 from driftwell.models.bundle import Bundle
+
+
+def _no_targets() -> NDArray[np.float32]:
+    return np.zeros((0, 0), np.float32)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +32,8 @@ class CohortModels:
     """Steps of the cohort; a revert does not take any back, so no replay comes twice."""
     samples: int = 0
     """Uploads the edge model has learned from; after a revert, as many as it had then."""
+    targets: NDArray[np.float32] = field(default_factory=_no_targets)
+    """(M, C): what the teacher said of the M images of the buffer, if the learner keeps it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +43,10 @@ class Step:
     models: CohortModels
     foundation_loss: float
     distillation_loss: float
+    delta: Delta | None = None
+    """How the new version travels, if the learner has coded it; it leads to `models.edge`."""
+    verdict: GateVerdict | None = None
+    """What the gate said, if it was asked."""
 
     @property
     def is_finite(self) -> bool:
@@ -45,75 +56,32 @@ class Step:
         )
 
 
-class Learner:
+class Learner(Protocol):
     """Both networks, shared by all cohorts. Not thread safe: one step at a time."""
 
-    def __init__(self, foundation: Bundle, edge: Bundle, method: MethodSettings) -> None:
-        """Build both networks.
+    foundation_digest: str
+    source: CohortModels
+    """Where a cohort's learning begins, and goes back to."""
+    start: tuple[CohortModels, Delta] | None
+    """What its devices get before they have sent anything; None: nothing but the source."""
 
-        Raises:
-            BundleError: if the bundles do not take the same images to the same classes.
-        """
-        if foundation.manifest.input != edge.manifest.input:
-            raise BundleError("foundation and edge bundle take different images")
-        if foundation.manifest.classes != edge.manifest.classes:
-            raise BundleError("foundation and edge bundle know different classes")
-        self.foundation_digest = foundation.digest
-        self._method = method
-        self._margin_nats = method.foundation.margin * math.log(len(edge.manifest.classes))
-        self._foundation = AdaptableNetwork(
-            foundation,
-            learning_rate=method.foundation.learning_rate,
-            momentum=method.foundation.momentum,
-            statistics_momentum=method.statistics.momentum,
-        )
-        self._edge = AdaptableNetwork(
-            edge,
-            learning_rate=method.distillation.learning_rate,
-            momentum=method.distillation.momentum,
-            statistics_momentum=method.statistics.momentum,
-        )
+    def step(
+        self,
+        models: CohortModels,
+        uploads: Pixels,
+        replay: Pixels,
+        generator: np.random.Generator,
+    ) -> Step:
+        """Learn from uploads, each used once, with images of the buffer beside them."""
 
-    @property
-    def source(self) -> CohortModels:
-        """Where every cohort begins."""
-        return CohortModels(self._foundation.source, self._edge.source)
 
-    def step(self, models: CohortModels, uploads: Pixels, replay: Pixels) -> Step:
-        """Learn from one batch of uploads, with replayed images beside them.
+def require_same_task(foundation: Bundle, edge: Bundle) -> None:
+    """Check that the one model can teach the other.
 
-        Args:
-            models: The cohort's models before.
-            uploads: uint8 (N, H, W, C), N >= 2, each used once.
-            replay: uint8 (M, H, W, C), M >= 0, seen before.
-        """
-        self._foundation.load(models.foundation)
-        self._edge.load(models.edge)
-        adapting = weighted_entropy(
-            self._foundation.train(self._foundation.prepare(uploads)), self._margin_nats
-        )
-        self._foundation.step(adapting)
-        distilling = self._distil(np.concatenate([uploads, replay]))
-        after = CohortModels(
-            self._foundation.save(),
-            self._edge.save(),
-            models.steps + 1,
-            models.samples + len(uploads),
-        )
-        return Step(after, adapting.item(), distilling)
-
-    def _distil(self, images: Pixels) -> float:
-        settings = self._method.distillation
-        teacher = self._foundation.predict(self._foundation.prepare(images))
-        student = self._edge.train(self._edge.prepare(images))
-        loss = distillation_loss(
-            teacher,
-            student,
-            margin_nats=self._margin_nats,
-            entropy_factor=settings.entropy,
-            divergence_factor=settings.divergence,
-            pseudo_label_factor=settings.pseudo_label,
-            temperature=settings.temperature,
-        )
-        self._edge.step(loss)
-        return loss.item()
+    Raises:
+        BundleError: if the bundles do not take the same images to the same classes.
+    """
+    if foundation.manifest.input != edge.manifest.input:
+        raise BundleError("foundation and edge bundle take different images")
+    if foundation.manifest.classes != edge.manifest.classes:
+        raise BundleError("foundation and edge bundle know different classes")

@@ -2,9 +2,11 @@
 
 import asyncio
 import sqlite3
+from itertools import chain
 from typing import Final
 
 from driftwell.broker import Connection, Outcome
+from driftwell.cloud.beginnings import begin_cohorts
 from driftwell.cloud.consumer import Consumer, log
 from driftwell.cloud.heads import encode_head, readers
 from driftwell.cloud.intake import take_message
@@ -46,7 +48,7 @@ async def learn_loop(consumer: Consumer, connection: Connection) -> None:
     """Run reverts and steps while there are any; then tell the devices that all is settled."""
     while True:
         try:
-            for version in carry_out_reverts(consumer):
+            for version in chain(carry_out_reverts(consumer), begin_cohorts(consumer)):
                 await publish_version(consumer, connection, version)
             work = consumer.next_work()
         except sqlite3.OperationalError as error:
@@ -54,7 +56,11 @@ async def learn_loop(consumer: Consumer, connection: Connection) -> None:
             continue
         if work is not None:
             step = await asyncio.to_thread(
-                consumer.learner.step, work.cohort.models, work.uploads, work.replay
+                consumer.learner.step,
+                work.cohort.models,
+                work.uploads,
+                work.replay,
+                work.generator,
             )
             try:
                 made = consumer.commit(work, step)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Final
 
-from driftwell.messages.delta import AdaptableState, apply_delta, encode_delta
+from driftwell.messages.delta import AdaptableState, Delta, apply_delta, encode_delta
 from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import DeltaError, RefusalCode
 from driftwell.messages.head import MAX_BATCHES, Manifest, Provenance
@@ -38,15 +38,17 @@ def make_manifest(
     newest_sample_ns: int,
     trained_samples: int,
     batches: Sequence[str],
+    delta: Delta | None = None,
 ) -> Manifest | None:
     """Describe the version that follows `parent`; None if rounding leaves nothing changed.
 
     The result digest is of the state after the delta's rounding: what the edge will hold.
+    `delta` is how the state travels, if that is decided already; it leads to `state`.
 
     Raises:
         ArrayError: if the state is not finite.
     """
-    delta = encode_delta(lineage.source, state)
+    delta = delta or encode_delta(lineage.source, state)
     result = digest_arrays(apply_delta(lineage.source, delta))
     if result == parent:
         return None

@@ -3,7 +3,7 @@
 import tomllib
 from importlib import resources
 from pathlib import Path
-from typing import Annotated, Final
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
@@ -19,8 +19,10 @@ Weight = Annotated[float, msgspec.Meta(ge=0)]
 Size = Annotated[int, msgspec.Meta(ge=1)]
 BatchSize = Annotated[int, msgspec.Meta(ge=2)]  # one image has no variance
 
-METHODS: Final = {"cema": "cema.toml", "driftwell": "cema.toml"}
-"""Method settings Driftwell brings. `driftwell` starts as what it wants to improve on."""
+METHODS: Final = {"cema": "cema.toml", "driftwell": "driftwell.toml"}
+"""Method settings Driftwell brings."""
+EDGE_TABLE: Final = "edge"
+"""The table of a method's file that is for the devices."""
 
 
 class _Strict(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -68,15 +70,99 @@ class PolicySettings(_Strict, frozen=True, kw_only=True):
     minimum_batch: BatchSize
 
 
-class MethodSettings(_Strict, frozen=True, kw_only=True):
-    """A whole method, as its TOML file says it."""
+class TeacherSettings(_Strict, frozen=True, kw_only=True):
+    """What the foundation model says of an image."""
+
+    prior_images: Weight
+    """How many images the source statistics are worth."""
+    mirrors: bool
+    """Whether it looks at the mirror image too."""
+
+
+class StudentSettings(_Strict, frozen=True, kw_only=True):
+    """How the edge model learns from the teacher."""
+
+    learning_rate: Positive
+    steps: Size
+    """Of Adam, with each batch of uploads."""
+    batch: BatchSize
+    average: Share
+    """Share of the weights' running average kept with each step."""
+    mirrors: bool
+    shift: Annotated[int, msgspec.Meta(ge=0, le=64)]
+    """Pixels at most."""
+    first: BatchSize
+    """Images before it begins to learn."""
+    moves: Literal["all", "normalisation"]
+    """Which of the arrays that the bundle lets adapt."""
+    statistics_images: BatchSize
+    """Newest images a version's BatchNorm statistics are measured on."""
+
+
+class VersionSettings(_Strict, frozen=True, kw_only=True):
+    """When a version is made, and how large it may be."""
+
+    every: Size
+    """Steps."""
+    limit_bytes: Annotated[int, msgspec.Meta(ge=1024)]
+    """Of a delta; its precision and sparsity follow from it."""
+
+
+class GateSettings(_Strict, frozen=True, kw_only=True):
+    """What a version must pass before it is published."""
+
+    tolerance: Weight
+    """Standard errors by which it may agree less with the teacher than its parent."""
+    diversity: Share
+    """Effective number of classes it answers with, over the teacher's."""
+    anchor_drop: Share
+    """Accuracy it may lose on labelled source images."""
+
+
+class MethodSettings(_Strict, frozen=True, kw_only=True, omit_defaults=True):
+    """A whole method, as its TOML file says it: CEMA's tables, or those of our own."""
 
     name: Name
-    foundation: FoundationSettings
-    distillation: DistillationSettings
-    statistics: StatisticsSettings
+    foundation: FoundationSettings | None = None
+    distillation: DistillationSettings | None = None
+    statistics: StatisticsSettings | None = None
+    teacher: TeacherSettings | None = None
+    student: StudentSettings | None = None
+    versions: VersionSettings | None = None
+    gate: GateSettings | None = None
     replay: ReplaySettings
     policy: PolicySettings
+
+    def __post_init__(self) -> None:
+        cema = (self.foundation, self.distillation, self.statistics)
+        ours = (self.teacher, self.student, self.versions, self.gate)
+        is_cema = self.cema_tables is not None and ours == (None,) * len(ours)
+        is_ours = self.distiller_tables is not None and cema == (None,) * len(cema)
+        if not is_cema and not is_ours:
+            raise ValueError(
+                "a method has the tables foundation, distillation and statistics (cema), or "
+                "teacher, student, versions and gate (driftwell)"
+            )
+
+    @property
+    def cema_tables(
+        self,
+    ) -> tuple[FoundationSettings, DistillationSettings, StatisticsSettings] | None:
+        """CEMA's own tables; None for another learner's settings."""
+        if self.foundation is None or self.distillation is None or self.statistics is None:
+            return None
+        return self.foundation, self.distillation, self.statistics
+
+    @property
+    def distiller_tables(
+        self,
+    ) -> tuple[TeacherSettings, StudentSettings, VersionSettings, GateSettings] | None:
+        """Our distiller's own tables; None for another learner's settings."""
+        if self.teacher is None or self.student is None:
+            return None
+        if self.versions is None or self.gate is None:
+            return None
+        return self.teacher, self.student, self.versions, self.gate
 
     @property
     def digest(self) -> str:
@@ -90,6 +176,19 @@ def method_document(name: str) -> dict[str, object]:
     Raises:
         SettingsError: if there is no such method.
     """
+    return {key: value for key, value in _read_method(name).items() if key != EDGE_TABLE}
+
+
+def edge_document(name: str) -> dict[str, Any]:
+    """The edge settings a method asks for: the table `[edge]` of its TOML file, if it has one.
+
+    Raises:
+        SettingsError: if there is no such method.
+    """
+    return dict(_read_method(name).get(EDGE_TABLE, {}))
+
+
+def _read_method(name: str) -> dict[str, Any]:
     if name not in METHODS:
         raise SettingsError(f"unknown method {name!r}; known: {', '.join(METHODS)}")
     file = resources.files("driftwell.cloud") / "methods" / METHODS[name]
@@ -103,6 +202,8 @@ class CloudSettings(_Strict, frozen=True, kw_only=True):
     """Bundle of the foundation model."""
     edge: Path
     """Bundle of the edge model, the same the devices run."""
+    start: Path | None = None
+    """Bundle of the edge's model whose weights every cohort begins with; None: the edge's."""
     group: Name = "default"
     broker: str = "mqtt://localhost:1883"
     state_dir: Path | None = None

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from driftwell.cloud.assembly import open_consumer
+from driftwell.cloud.beginnings import begin_cohorts
 from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.intake import take_message
 from driftwell.cloud.reverting import carry_out_reverts
@@ -60,10 +61,12 @@ class VirtualCloud:
         return self._learn()
 
     def _learn(self) -> list[StoredVersion]:
-        versions = list(carry_out_reverts(self.consumer))
+        versions = [*carry_out_reverts(self.consumer), *begin_cohorts(self.consumer)]
         while (work := self.consumer.next_work()) is not None:
             began_s = self._monotonic_s()
-            step = self.consumer.learner.step(work.cohort.models, work.uploads, work.replay)
+            step = self.consumer.learner.step(
+                work.cohort.models, work.uploads, work.replay, work.generator
+            )
             self.training_s += self._monotonic_s() - began_s
             version = self.consumer.commit(work, step)
             if version is not None:

@@ -16,6 +16,7 @@ import structlog
 import torch
 
 from driftwell.broker import Connection, Will
+from driftwell.edge.assembly import build_node
 from driftwell.edge.device import Clocks, Device
 from driftwell.edge.loops import (
     answer_loop,
@@ -28,7 +29,6 @@ from driftwell.edge.loops import (
     telemetry_loop,
     upload_loop,
 )
-from driftwell.edge.node import EdgeNode
 from driftwell.edge.pace import parse_pace
 from driftwell.edge.predictions import Sink, open_sink
 from driftwell.edge.reports import will_message
@@ -184,17 +184,9 @@ def _build_device(
         qos=route.qos,
         retain=route.retain,
     )
-    node = EdgeNode(
-        bundle,
-        settings.filter,
-        group=settings.group,
-        cohort=settings.cohort_name,
-        measure_first_batch=settings.statistics == "first-batch",
-        clock=clocks.monotonic_s,
-    )
     return Device(
         settings,
-        node=node,
+        node=build_node(settings, bundle, clocks.monotonic_s),
         spool=spool,
         connection=connect(subscriptions(settings), will),
         session=session,

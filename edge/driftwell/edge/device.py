@@ -15,13 +15,15 @@ import numpy as np
 import structlog
 
 from driftwell.broker import Connection
+from driftwell.edge.drift import DriftVerdict
 from driftwell.edge.filter import Verdict
 from driftwell.edge.node import EdgeNode, Predictions
 from driftwell.edge.outbox import Entry, Outbox
-from driftwell.edge.packing import Selection, pack_selection, stamp
+from driftwell.edge.packing import Selection, stamp
 from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.sources import SourceBatch
 from driftwell.edge.spool import Spool
+from driftwell.edge.uploads import UploadBudget, decode_state, encode_state, origin_of
 from driftwell.messages.ack import Ack
 from driftwell.messages.codec import decode
 from driftwell.messages.errors import MalformedError, WireError
@@ -33,6 +35,7 @@ MAX_REPORTS: Final = 256
 LATENCY_WINDOW: Final = 512  # batches
 TRUSTED_KEY: Final = "trusted-key"
 LAST_HEAD: Final = "head"
+BUDGET: Final = "budget"
 
 log = structlog.get_logger()
 
@@ -97,6 +100,8 @@ class Device:
             resend_s=settings.spool.resend_s,
             limit_bytes=settings.spool.limit_bytes,
         )
+        self.budget = UploadBudget(settings.budget, decode_state(spool.recall(BUDGET)))
+        self._origin = origin_of(settings, model=node.bundle.digest)
         self._event_seq = 0
 
     @property
@@ -138,6 +143,8 @@ class Device:
             self.counters[f"verdict:{verdict.word}"] += int(verdicts[verdict])
         if predictions.swapped is not None:
             self._report_applied(predictions.swapped)
+        if predictions.drift is not None and predictions.drift.drifted:
+            self._report_drift(predictions.drift, predictions.version)
 
     def keep_selected(
         self, batch: SourceBatch, predictions: Predictions, *, position_name: str
@@ -150,23 +157,19 @@ class Device:
             predictions.entropy[mask],
             predictions.label[mask],
         )
-        payloads, too_large = pack_selection(
-            selection,
-            device=self.settings.device,
-            cohort=self.settings.cohort_name,
-            model=self.model,
-            clock_ns=self.clocks.wall_ns(),
-            limit_bytes=self.settings.message_limit_bytes,
+        prepared = self.budget.prepare(
+            selection, self._origin, seen=len(mask), clock_ns=self.clocks.wall_ns()
         )
-        booked = Counter(seen=len(mask), selected=len(selection))
-        booked["dropped:too-large"] = too_large
+        payloads = prepared.payloads
+        booked = Counter(seen=len(mask), selected=len(selection)) + prepared.dropped
         booked["unreadable"] = batch.unreadable
         fits, removed = self.outbox.make_room(sum(len(payload) for payload, _ in payloads))
         if not fits:
             booked["dropped:spool-full"] = sum(samples for _, samples in payloads)
             payloads = []
         self.spool.settle(removed, "dropped:spool-full")
-        entries = self.spool.add(payloads, booked=booked, position=(position_name, batch.position))
+        remembered = {position_name: batch.position, BUDGET: encode_state(self.budget.state)}
+        entries = self.spool.add(payloads, booked=booked, remembered=remembered)
         if entries is None:
             log.warning("spool.disk-full", lost_samples=len(selection))
         for entry in entries or ():
@@ -261,9 +264,14 @@ class Device:
         log.info("version.applied", version=manifest.version, lag_s=round(lag_s, 3))
         self._report("applied", manifest.version, lag_s=lag_s)
 
+    def _report_drift(self, drift: DriftVerdict, version: int) -> None:
+        self.counters["drifts"] += 1
+        log.info("drift", cause=drift.cause, distance=drift.distance)
+        self._report("drift", version, detail=drift.cause or "")
+
     def _report(
         self,
-        event: Literal["applied", "refused"],
+        event: Literal["applied", "refused", "drift"],
         version: int,
         *,
         code: str = "",

@@ -41,6 +41,8 @@ class Verdict(enum.IntEnum):
     TOO_CERTAIN = 1
     TOO_UNCERTAIN = 2
     NOT_FINITE = 3
+    NOT_CHOSEN = 4
+    """Worth learning from, but others are more so, and the budget has no room for all."""
 
     @property
     def word(self) -> str:

@@ -34,7 +34,9 @@ async def infer_loop(device: Device, source: Source, sink: Sink, pace: Pace) -> 
     stream = source.batches(device.spool.recall(name))
     async for batch in stream:
         began = device.clocks.monotonic_s()
-        predictions = await asyncio.to_thread(device.node.infer, batch.images)
+        predictions = await asyncio.to_thread(
+            device.node.infer, batch.images, rate=device.budget.rate
+        )
         device.record(predictions, device.clocks.monotonic_s() - began)
         with device.busy():
             # The answers first: killed in between, they come twice and not never.

@@ -16,13 +16,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftwell.edge.applier import Incumbent, is_news, resolve_version
+from driftwell.edge.choosing import Chooser, SelectionSettings
+from driftwell.edge.drift import DriftSettings, DriftState, DriftVerdict, forget_output, watch
 from driftwell.edge.filter import FilterSettings, FilterState, Verdict, entropy_bounds, judge
 from driftwell.edge.scoring import score
+from driftwell.edge.settings import Statistics
+from driftwell.edge.signature import make_signature
 from driftwell.messages.errors import ArrayError
 from driftwell.messages.head import Manifest
 from driftwell.messages.images import Pixels
 from driftwell.models.bundle import Bundle
 from driftwell.models.network import MIN_BATCH_FOR_STATISTICS
+from driftwell.models.statistics import StatisticsSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +46,9 @@ class Predictions:
     """The version taken just before this batch, if one was."""
     forward_s: float
     """Seconds in the network, by the clock the node was given."""
+
+    drift: DriftVerdict | None
+    """What the detector said of the batch; None: it does not watch, or the batch was not finite."""
 
     @property
     def selected(self) -> NDArray[np.bool_]:
@@ -62,9 +70,12 @@ class EdgeNode:
         bundle: Bundle,
         settings: FilterSettings,
         *,
+        selection: SelectionSettings = SelectionSettings(),  # noqa: B008
+        drift: DriftSettings | None = None,
         group: str = "default",
         cohort: str = "local",
-        measure_first_batch: bool = True,
+        statistics: Statistics = "first-batch",
+        own_statistics: StatisticsSettings | None = None,
         clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
         """Args say who the node is; `clock` gives seconds, and only measures.
@@ -72,16 +83,22 @@ class EdgeNode:
         Args:
             bundle: The model.
             settings: The filter.
+            selection: How it chooses among what the filter selects, where not all may be sent.
+            drift: How it watches for drift; None: it does not. Needs own statistics.
             group: The group of the heads it accepts.
             cohort: The cohort of the heads it accepts.
-            measure_first_batch: Take the first batch's BatchNorm statistics in place of the
-                source's, until a version brings better ones (as the official CEMA code does).
+            statistics: What BatchNorm normalises by. `first-batch`: the first batch's statistics
+                in place of the source's, until a version brings better ones (as the official
+                CEMA code does). `delivered`: the source's, then the versions'. `own`: an
+                average over the images the node has answered, with those as a prior.
+            own_statistics: With `own`, how the average is kept; None: as by default.
             clock: Seconds, monotonic.
         """
         self.bundle = bundle
         self.settings = settings
         self.filter_state = FilterState()
-        self._network = bundle.network()
+        own = own_statistics or StatisticsSettings()
+        self._network = bundle.network(own_statistics=own if statistics == "own" else None)
         self._incumbent = Incumbent(
             group, cohort, bundle.digest, bundle.manifest.source_digest,
             version=0, result=bundle.manifest.source_digest,
@@ -89,7 +106,10 @@ class EdgeNode:
         self._candidate: _Candidate | None = None
         self._lock = threading.Lock()
         self._clock = clock
-        self._measure_next = measure_first_batch
+        self._choice = Chooser(selection, classes=len(bundle.manifest.classes))
+        self._drift_settings = drift if statistics == "own" else None
+        self._drift_state = DriftState()
+        self._measure_next = statistics == "first-batch"
 
     @property
     def incumbent(self) -> Incumbent:
@@ -124,8 +144,12 @@ class EdgeNode:
             self._candidate = _Candidate(manifest, state)
         return True
 
-    def infer(self, images: Pixels) -> Predictions:
+    def infer(self, images: Pixels, *, rate: float = 1.0) -> Predictions:
         """Answer one batch of uint8 images (N, H, W, C), N >= 1, and judge it.
+
+        Args:
+            images: The batch.
+            rate: The share of the batch that may be selected, 0 to 1.
 
         Raises:
             ArrayError: if the images are not what the model takes.
@@ -142,16 +166,34 @@ class EdgeNode:
         scores = score(logits)
         judgement = judge(self.settings, self.filter_state, scores.entropy, self._classes)
         self.filter_state = judgement.state
+        verdicts = self._choice.choose(logits, scores.entropy, judgement.verdicts, rate)
         return Predictions(
             logits=logits,
             label=scores.label,
             confidence=scores.confidence,
             entropy=scores.entropy,
-            verdicts=judgement.verdicts,
+            verdicts=verdicts,
             version=self._incumbent.version,
             swapped=swapped,
             forward_s=forward_s,
+            drift=self._watch(scores.entropy),
         )
+
+    def _watch(self, entropy: NDArray[np.float32]) -> DriftVerdict | None:
+        """Ask the detector; after a drift the statistics begin anew, with little trust in the old.
+
+        What the filter remembers of the stream's entropy is of the other domain, too.
+        """
+        moments = self._network.signature()
+        if self._drift_settings is None or moments is None or not np.isfinite(entropy).all():
+            return None
+        signature = make_signature(*moments, images=len(entropy))
+        verdict = watch(self._drift_settings, self._drift_state, signature, float(entropy.mean()))
+        self._drift_state = verdict.state
+        if verdict.drifted:
+            self._network.restart_statistics(elsewhere=True)
+            self.filter_state = FilterState()
+        return verdict
 
     def _forward(self, images: Pixels) -> NDArray[np.float32]:
         if self._measure_next and len(images) >= MIN_BATCH_FOR_STATISTICS:
@@ -165,7 +207,10 @@ class EdgeNode:
             if candidate is None:
                 return None
             self._network.install(candidate.state)
+            if candidate.manifest.provenance.trained_samples == 0:
+                self._network.restart_statistics(elsewhere=True)  # it has seen no upload
             self._incumbent = _promoted(self._incumbent, candidate)
+        self._drift_state = forget_output(self._drift_state)
         self._measure_next = False
         return candidate.manifest
 

@@ -46,8 +46,11 @@ def pack_selection(
     model: str,
     clock_ns: int,
     limit_bytes: int,
+    quality: int | None = None,
 ) -> tuple[list[tuple[bytes, int]], int]:
     """Encode a selection as few batches as the limit allows, halving what is too large.
+
+    `quality` is that of `pack_images`: 1 to 100, or None for images without loss.
 
     Returns:
         Encoded batches with their sample counts, in order, and the number of samples left
@@ -63,7 +66,7 @@ def pack_selection(
         clock_ns=clock_ns,
         model=model,
         oldest_seq=0,
-        images=pack_images(selection.images),
+        images=pack_images(selection.images, quality=quality),
         columns=pack_columns(selection.index, selection.entropy, selection.prediction),
     )
     payload = msgspec.msgpack.encode(batch)
@@ -78,6 +81,7 @@ def pack_selection(
         more, too_large = pack_selection(
             selection.part(start, stop),
             device=device, cohort=cohort, model=model, clock_ns=clock_ns, limit_bytes=limit_bytes,
+            quality=quality,
         )  # fmt: skip
         batches += more
         left_out += too_large

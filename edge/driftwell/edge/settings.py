@@ -5,12 +5,18 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from driftwell.edge.budget import BudgetSettings
+from driftwell.edge.choosing import SelectionSettings
+from driftwell.edge.drift import DriftSettings
 from driftwell.edge.filter import FilterSettings
 from driftwell.messages.codec import MESSAGE_LIMIT
+from driftwell.messages.images import MAX_QUALITY
 from driftwell.messages.names import NAME_PATTERN
+from driftwell.models.statistics import StatisticsSettings
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
 Seconds = Annotated[float, msgspec.Meta(gt=0)]
+Statistics = Literal["first-batch", "delivered", "own"]
 
 
 class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -21,6 +27,13 @@ class SpoolSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Sample batches in flight to the cloud at most."""
     resend_s: Seconds = 10.0
     """What the cloud has not acknowledged for so long is sent again; the wait doubles each time."""
+
+
+class UploadSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What selected samples are turned into."""
+
+    quality: Annotated[int, msgspec.Meta(ge=1, le=MAX_QUALITY)] | None = None
+    """WebP quality of uploaded images; None: without loss."""
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -43,8 +56,12 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """`none`, `-` (standard output), a file for JSON lines, or `mqtt`."""
     record: Path | None = None
     """Record the raw stream and the answers to this file; None: do not."""
-    statistics: Literal["first-batch", "delivered"] = "first-batch"
-    """BatchNorm statistics before the first version: the first batch's, or the source's."""
+    statistics: Statistics = "first-batch"
+    """BatchNorm statistics: `own`, an average over the device's stream; `delivered`, those of
+    the version, and before one the source's; `first-batch`, before a version the first batch's.
+    """
+    own_statistics: StatisticsSettings = StatisticsSettings()
+    """With `own`: how the average is kept."""
     threads: Annotated[int, msgspec.Meta(ge=1, le=256)] = 1
     trust: Annotated[str, msgspec.Meta(pattern=r"\A[0-9a-f]{64}\Z")] | None = None
     """Public key (64 hexadecimal digits) of the cloud; None: trust the first one seen."""
@@ -54,6 +71,11 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Port on the loopback interface for Prometheus; None: no metrics endpoint."""
     filter: FilterSettings = FilterSettings()
     spool: SpoolSettings = SpoolSettings()
+    upload: UploadSettings = UploadSettings()
+    budget: BudgetSettings = BudgetSettings()
+    selection: SelectionSettings = SelectionSettings()
+    drift: DriftSettings | None = None
+    """How it watches for drift, with own statistics; None: it does not."""
 
     def __post_init__(self) -> None:
         if self.device == "cloud":

@@ -76,9 +76,18 @@ class Spool:
         ]
 
     def add(
-        self, payloads: Iterable[Payload], *, booked: Mapping[str, int], position: tuple[str, bytes]
+        self,
+        payloads: Iterable[Payload],
+        *,
+        booked: Mapping[str, int],
+        remembered: Mapping[str, bytes],
     ) -> list[Entry] | None:
-        """Store one inferred batch: its selected samples, its counts, the stream's position.
+        """Store one inferred batch: its selected samples, its counts, and what goes with them.
+
+        Args:
+            payloads: The samples.
+            booked: Samples by fate.
+            remembered: By name: the stream's position, the budget.
 
         Returns:
             The new entries; None if the disk would not take them, in which case the
@@ -96,7 +105,8 @@ class Spool:
                     for payload, samples in payloads
                 ]
                 self._book(counts)
-                self._remember(*position)
+                for name, value in remembered.items():
+                    self._remember(name, value)
         except sqlite3.OperationalError:
             self._unbooked.update(booked)
             self._unbooked["dropped:disk-full"] += samples_added

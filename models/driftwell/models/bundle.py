@@ -30,7 +30,8 @@ from driftwell.models.manifest import (
     encode_manifest,
 )
 from driftwell.models.network import Network
-from driftwell.models.normalisation import adaptable_tensors
+from driftwell.models.normalisation import Scope, adaptable_tensors, narrowest_scope
+from driftwell.models.own_statistics import StatisticsSettings
 from driftwell.models.preprocessing import Preprocessing
 
 MANIFEST: Final = "manifest.json"
@@ -56,10 +57,22 @@ class Bundle:
     weights: Weights
     source: Mapping[str, NDArray[np.float32]]
     """The adaptable state the weights hold: version 0, one command away."""
+    scope: Scope = "normalisation"
+    """Which arrays may adapt."""
 
-    def network(self) -> Network:
-        """A network of its own, in the source state."""
-        return Network(self.module(), self.manifest.preprocessing)
+    def network(self, *, own_statistics: StatisticsSettings | None = None) -> Network:
+        """A network of its own, in the source state.
+
+        Args:
+            own_statistics: How BatchNorm follows the network's own stream; None: it does not,
+                and normalises by the adaptable state's running statistics.
+        """
+        return Network(
+            self.module(),
+            self.manifest.preprocessing,
+            scope=self.scope,
+            own_statistics=own_statistics,
+        )
 
     def module(self) -> nn.Module:
         """A torch module of its own, with the bundle's weights."""
@@ -74,15 +87,17 @@ def create_bundle(
     shape: tuple[int, int, int],
     classes: Sequence[str],
     preprocessing: Preprocessing,
+    scope: Scope = "normalisation",
 ) -> Bundle:
     """Write a bundle to `out` and open it.
 
     Raises:
         BundleError: if the weights do not fit the model, the model does not map `shape` to
-            one logit a class, or `out` exists and is not a bundle.
+            one logit a class, its arrays may not adapt (`normalisation.adaptable_tensors`),
+            or `out` exists and is not a bundle.
     """
     module = load_weights(build_model(model), weights, where="the weights file")
-    network = Network(module, preprocessing)
+    network = Network(module, preprocessing, scope=scope)
     images = _selftest_images(shape)
     logits = _try_forward(network, images, classes)
     manifest = BundleManifest(
@@ -92,8 +107,7 @@ def create_bundle(
         preprocessing=preprocessing,
         preprocessing_digest=preprocessing.digest,
         adaptable=tuple(
-            AdaptableArray(name=name, shape=tuple(tensor.shape))
-            for name, tensor in adaptable_tensors(module).items()
+            AdaptableArray(name=name, shape=shape) for name, shape in _adaptable(module, scope)
         ),
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         weights_digest=digest_arrays(weights),
@@ -121,15 +135,13 @@ def open_bundle(path: Path) -> Bundle:
     if digest_arrays(weights) != manifest.weights_digest:
         raise BundleError(f"{path / WEIGHTS} was altered: its digest is not the manifest's")
     module = load_weights(build_model(manifest.model), weights, where=str(path / WEIGHTS))
-    network = Network(module, manifest.preprocessing)
+    scope = _scope(path, manifest, module)
+    network = Network(module, manifest.preprocessing, scope=scope)
     source = network.state()
-    named = tuple((name, array.shape) for name, array in source.items())
-    if named != tuple((entry.name, entry.shape) for entry in manifest.adaptable):
-        raise BundleError(f"{path}: the model's adaptable arrays are not those of the manifest")
     if digest_arrays(source) != manifest.source_digest:
         raise BundleError(f"{path}: the source state is not the manifest's")
     _selftest(path, manifest, network)
-    return Bundle(path, bundle_digest(content), manifest, weights, source)
+    return Bundle(path, bundle_digest(content), manifest, weights, source, scope)
 
 
 def load_weights(module: nn.Module, weights: Weights, *, where: str) -> nn.Module:
@@ -164,6 +176,21 @@ def read_safetensors(path: Path) -> dict[str, NDArray[np.generic]]:
         return dict(load_file(path))
     except (SafetensorError, ValueError, OSError) as error:
         raise BundleError(f"{path} is not a safetensors file: {error}") from error
+
+
+def _adaptable(module: nn.Module, scope: Scope) -> tuple[tuple[str, tuple[int, ...]], ...]:
+    """Name and shape of each array that may adapt."""
+    tensors = adaptable_tensors(module, scope)
+    return tuple((name, tuple(tensor.shape)) for name, tensor in tensors.items())
+
+
+def _scope(path: Path, manifest: BundleManifest, module: nn.Module) -> Scope:
+    """Which arrays the manifest lets adapt, once its list is that of the model."""
+    listed = tuple((entry.name, entry.shape) for entry in manifest.adaptable)
+    scope = narrowest_scope(module, [name for name, _ in listed])
+    if _adaptable(module, scope) != listed:
+        raise BundleError(f"{path}: the model's adaptable arrays are not those of the manifest")
+    return scope
 
 
 def _selftest_images(shape: tuple[int, int, int]) -> NDArray[np.uint8]:

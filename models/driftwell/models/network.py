@@ -14,13 +14,17 @@ from torch import Tensor, nn
 from driftwell.messages.delta import AdaptableState
 from driftwell.messages.errors import ArrayError
 from driftwell.messages.images import Pixels
-from driftwell.models.normalisation import adaptable_tensors, batch_norms
+from driftwell.models.normalisation import Scope, adaptable_tensors, batch_norms
+from driftwell.models.own_statistics import OwnStatistics, follow_own_statistics
 from driftwell.models.preprocessing import Preprocessing
+from driftwell.models.statistics import StatisticsSettings
 
 MIN_BATCH_FOR_STATISTICS: Final = 16
 """Below this many images a batch's own statistics say less than the source's."""
 
 Logits = NDArray[np.float32]
+Moments = tuple[NDArray[np.float32], NDArray[np.float32]]
+"""Mean and variance by channel, each (C,)."""
 
 
 class Preparation:
@@ -39,14 +43,40 @@ class Preparation:
 class Network:
     """A torch module with its preprocessing, in evaluation mode."""
 
-    def __init__(self, module: nn.Module, preprocessing: Preprocessing) -> None:
+    def __init__(
+        self,
+        module: nn.Module,
+        preprocessing: Preprocessing,
+        *,
+        scope: Scope = "normalisation",
+        own_statistics: StatisticsSettings | None = None,
+    ) -> None:
+        """Take over a module, which is the network's own from here on.
+
+        Args:
+            module: With its weights, the source state among them.
+            preprocessing: Of its images.
+            scope: Which of its arrays may adapt.
+            own_statistics: How BatchNorm follows the images that pass; None: it does not.
+
+        Raises:
+            BundleError: if its arrays may not adapt (`normalisation.adaptable_tensors`).
+        """
         module.eval()
         self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._prepare = Preparation(preprocessing)
-        self._adaptable = adaptable_tensors(module)
+        self._adaptable = adaptable_tensors(module, scope)
+        self._own: tuple[OwnStatistics, ...] = ()
+        self._stem: OwnStatistics | None = None
+        if own_statistics is not None:
+            self._own = follow_own_statistics(module, own_statistics)
+            self._hooks = [layer.register_forward_hook(self._note_stem) for layer in self._own]
 
     def logits(self, images: Pixels) -> Logits:
-        """Run one forward pass: uint8 (N, H, W, C) -> float32 (N, classes)."""
+        """Run one forward pass: uint8 (N, H, W, C) -> float32 (N, classes).
+
+        With own statistics, each layer's average first takes the batch in.
+        """
         with torch.inference_mode():
             output: Tensor = self.module(self._prepare(images))
         return output.numpy()
@@ -55,7 +85,8 @@ class Network:
         """The same pass, with each BatchNorm normalising by, and keeping, this batch's statistics.
 
         How the official CEMA code starts a stream: the source statistics give way to those
-        of the first test batch. Not for batches under MIN_BATCH_FOR_STATISTICS images.
+        of the first test batch. Not for batches under MIN_BATCH_FOR_STATISTICS images, and
+        not for a network with own statistics, to which it is `logits`.
         """
         layers = list(batch_norms(self.module))
         momenta = [layer.momentum for layer in layers]
@@ -69,12 +100,36 @@ class Network:
                 layer.momentum = momentum
                 layer.eval()
 
+    def signature(self) -> Moments | None:
+        """What the last batch looked like to the first BatchNorm layer it passed.
+
+        Returns:
+            Copies of mean and variance, float32 (C,); None: no batch since the last restart,
+            it was not finite, or the network does not follow its own statistics.
+        """
+        if self._stem is None or self._stem.moments is None:
+            return None
+        mean, variance = self._stem.moments.copy()
+        return mean, variance
+
+    def restart_statistics(self, *, elsewhere: bool = False) -> None:
+        """Forget the own statistics: the next batch meets the installed state's alone.
+
+        Args:
+            elsewhere: Whether those were measured in another domain than the present one, so
+                that they are worth no more than the source's.
+        """
+        for layer in self._own:
+            layer.restart(elsewhere=elsewhere)
+
     def state(self) -> dict[str, NDArray[np.float32]]:
         """A copy of the adaptable state, in the bundle's order."""
         return {name: tensor.detach().numpy().copy() for name, tensor in self._adaptable.items()}
 
     def install(self, state: AdaptableState) -> None:
         """Put a whole adaptable state in place; a state that does not fit changes nothing.
+
+        Own statistics start again: those of before are of other weights.
 
         Raises:
             ArrayError: if names, shapes or dtypes are not exactly the network's.
@@ -88,3 +143,11 @@ class Network:
         with torch.no_grad():
             for name, tensor in self._adaptable.items():
                 tensor.copy_(torch.from_numpy(np.array(state[name])))
+        self.restart_statistics()
+
+    def _note_stem(self, layer: nn.Module, _inputs: object, _output: object) -> None:
+        # The order of modules is not the order of the forward pass: the first pass shows it.
+        if self._stem is None and isinstance(layer, OwnStatistics):
+            self._stem = layer
+        for hook in self._hooks:
+            hook.remove()

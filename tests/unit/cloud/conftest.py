@@ -4,6 +4,7 @@ import msgspec
 import pytest
 from tests import tiny
 
+from driftwell.cloud.cema import CemaLearner
 from driftwell.cloud.learner import Learner
 from driftwell.cloud.settings import MethodSettings, method_document
 from driftwell.models.bundle import Bundle
@@ -26,4 +27,4 @@ def method() -> MethodSettings:
 
 @pytest.fixture
 def learner(foundation: Bundle, edge: Bundle, method: MethodSettings) -> Learner:
-    return Learner(foundation, edge, method)
+    return CemaLearner(foundation, edge, method)

@@ -64,12 +64,14 @@ class Cloud:
     def settings(self) -> CloudSettings:
         """Small steps that move little, so that one harmful version stands out."""
         method = msgspec.convert(method_document("cema"), MethodSettings)
+        assert method.cema_tables is not None
+        _, distillation, statistics = method.cema_tables
         quiet = msgspec.structs.replace(
             method,
             policy=PolicySettings(batch=STEP, minimum_batch=4),
             replay=ReplaySettings(capacity=64, minimum=16, batch=8),
-            distillation=msgspec.structs.replace(method.distillation, learning_rate=1e-4),
-            statistics=msgspec.structs.replace(method.statistics, momentum=0.02),
+            distillation=msgspec.structs.replace(distillation, learning_rate=1e-4),
+            statistics=msgspec.structs.replace(statistics, momentum=0.02),
         )
         return CloudSettings(
             foundation=self.foundation.path, edge=self.edge.path, state_dir=self.state,
@@ -138,5 +140,5 @@ def _harm(cloud: VirtualCloud, edge: Bundle) -> None:
     state = cohort.models.edge
     arrays = {name: array.copy() for name, array in state.arrays.items()}
     arrays["bn2.weight"] *= -1
-    harmed = AdaptedState(arrays, state.momentum, is_fresh=state.is_fresh)
+    harmed = AdaptedState(arrays, state.learning, is_fresh=state.is_fresh)
     cohort.models = replace(cohort.models, edge=harmed)

@@ -57,13 +57,15 @@ def test_what_was_used_before_goes_to_the_buffer(learner: Learner) -> None:
 
 def bits(models: CohortModels) -> list[object]:
     states = (models.foundation, models.edge)
-    digests = [digest_arrays(part) for s in states for part in (s.arrays, s.momentum)]
+    digests = [digest_arrays(part) for s in states for part in (s.arrays, s.learning)]
     return [*digests, models.steps, models.samples]
 
 
 def test_models_survive_the_ledger_bit_for_bit(learner: Learner) -> None:
     """Arrays, momentum, order and counts come back as they were."""
-    models = learner.step(learner.source, tiny.make_images(16), tiny.make_images(8)).models
+    models = learner.step(
+        learner.source, tiny.make_images(16), tiny.make_images(8), tiny.make_generator()
+    ).models
 
     again = decode_models(encode_models(models), learner.source)
 
@@ -106,7 +108,7 @@ def feed(consumer: Consumer, edge: Bundle, seqs: range) -> None:
 
 
 def run(consumer: Consumer, work: Work) -> Step:
-    return consumer.learner.step(work.cohort.models, work.uploads, work.replay)
+    return consumer.learner.step(work.cohort.models, work.uploads, work.replay, work.generator)
 
 
 async def test_a_restored_cohort_goes_on_as_the_living_one(

@@ -14,8 +14,8 @@ from tests.unit.cloud.test_cohort import feed, make_consumer, run
 from driftwell.broker import BrokerSettings
 from driftwell.broker.memory import MemoryBroker, MemoryConnection
 from driftwell.cloud import loops
+from driftwell.cloud.cema import CemaLearner
 from driftwell.cloud.consumer import Consumer
-from driftwell.cloud.learner import Learner
 from driftwell.cloud.ledger import Ledger
 from driftwell.cloud.settings import CloudSettings, MethodSettings, method_document
 from driftwell.messages.codec import decode
@@ -55,7 +55,7 @@ async def open_site(folder: Path) -> AsyncIterator[Site]:
     method = msgspec.convert(method_document("cema"), MethodSettings)
     settings = CloudSettings(foundation=foundation.path, edge=edge.path, method=method)
     with closing(Ledger(folder)) as ledger:
-        consumer = make_consumer(settings, edge, Learner(foundation, edge, method), ledger)
+        consumer = make_consumer(settings, edge, CemaLearner(foundation, edge, method), ledger)
         feed(consumer, edge, range(1, 8))
         while (work := consumer.next_work()) is not None:
             consumer.commit(work, run(consumer, work))

@@ -9,6 +9,7 @@ import pytest
 from tests import tiny
 
 from driftwell.cloud.adaptation import AdaptedState
+from driftwell.cloud.cema import CemaLearner
 from driftwell.cloud.learner import CohortModels, Learner
 from driftwell.cloud.settings import MethodSettings
 from driftwell.messages.digest import digest_arrays
@@ -20,17 +21,19 @@ UPLOADS, REPLAY = tiny.make_images(32), tiny.make_images(16, seed=1)
 
 def bits(models: CohortModels) -> list[str]:
     states = (models.foundation, models.edge)
-    return [digest_arrays(part) for s in states for part in (s.arrays, s.momentum)]
+    return [digest_arrays(part) for s in states for part in (s.arrays, s.learning)]
 
 
 def test_the_same_inputs_give_the_same_bits(
     learner: Learner, foundation: Bundle, edge: Bundle, method: MethodSettings
 ) -> None:
     """Twice on one learner with other work in between, and once on another learner."""
-    first = learner.step(learner.source, UPLOADS, REPLAY)
-    onward = learner.step(first.models, REPLAY, UPLOADS)
-    again = learner.step(learner.source, UPLOADS, REPLAY)
-    other = Learner(foundation, edge, method).step(learner.source, UPLOADS, REPLAY)
+    first = learner.step(learner.source, UPLOADS, REPLAY, tiny.make_generator())
+    onward = learner.step(first.models, REPLAY, UPLOADS, tiny.make_generator())
+    again = learner.step(learner.source, UPLOADS, REPLAY, tiny.make_generator())
+    other = CemaLearner(foundation, edge, method).step(
+        learner.source, UPLOADS, REPLAY, tiny.make_generator()
+    )
 
     assert bits(first.models) == bits(again.models) == bits(other.models)
     assert first.distillation_loss == again.distillation_loss == other.distillation_loss
@@ -44,7 +47,7 @@ def test_both_models_move_and_the_source_does_not(
     sources = bits(learner.source)
     weights = [digest_arrays(bundle.weights) for bundle in (foundation, edge)]
 
-    step = learner.step(learner.source, UPLOADS, REPLAY)
+    step = learner.step(learner.source, UPLOADS, REPLAY, tiny.make_generator())
 
     assert (step.models.steps, step.models.samples) == (1, 32)
     assert step.is_finite
@@ -57,20 +60,24 @@ def test_both_models_move_and_the_source_does_not(
 
 def test_momentum_is_part_of_the_state(learner: Learner) -> None:
     """Without its momentum a second step leads elsewhere."""
-    first = learner.step(learner.source, UPLOADS, REPLAY).models
+    first = learner.step(learner.source, UPLOADS, REPLAY, tiny.make_generator()).models
     bare = replace(first, edge=AdaptedState(first.edge.arrays, {}))
 
-    with_it, without = (learner.step(models, REPLAY, REPLAY[:0]) for models in (first, bare))
+    with_it, without = (
+        learner.step(models, REPLAY, REPLAY[:0], tiny.make_generator()) for models in (first, bare)
+    )
 
     assert bits(with_it.models)[2] != bits(without.models)[2]
-    assert first.edge.momentum.keys() <= first.edge.arrays.keys()
+    assert {
+        name.removeprefix("momentum/") for name in first.edge.learning
+    } <= first.edge.arrays.keys()
 
 
 def test_repeated_steps_lower_the_loss(learner: Learner) -> None:
     """On one and the same batch the foundation's loss falls."""
     models, losses = learner.source, []
     for _ in range(30):
-        step = learner.step(models, UPLOADS, REPLAY)
+        step = learner.step(models, UPLOADS, REPLAY, tiny.make_generator())
         models = step.models
         losses.append(step.foundation_loss)
 
@@ -83,7 +90,7 @@ def test_a_step_that_is_not_finite_says_so(learner: Learner) -> None:
               learner.source.edge.arrays.items()}  # fmt: skip
     models = replace(learner.source, edge=AdaptedState(broken, {}), steps=5)
 
-    assert not learner.step(models, UPLOADS, REPLAY).is_finite
+    assert not learner.step(models, UPLOADS, REPLAY, tiny.make_generator()).is_finite
 
 
 def test_bundles_must_agree(
@@ -98,7 +105,7 @@ def test_bundles_must_agree(
                            classes=tiny.CLASSES, preprocessing=preprocessing)  # fmt: skip
 
     with pytest.raises(BundleError, match="classes"):
-        Learner(foundation, renamed, method)
+        CemaLearner(foundation, renamed, method)
     with pytest.raises(BundleError, match="images"):
-        Learner(foundation, larger, method)
+        CemaLearner(foundation, larger, method)
     assert msgspec.structs.replace(method, name="x").digest != method.digest

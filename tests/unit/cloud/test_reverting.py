@@ -89,9 +89,9 @@ def test_learning_goes_on_from_the_old_bits(cloud: Cloud) -> None:
 
         state = apply_delta(cloud.edge.source, old.delta)
         assert digest_arrays(after.edge.arrays) == digest_arrays(state)
-        assert (after.edge.momentum, after.edge.is_fresh) == ({}, False)
+        assert (after.edge.learning, after.edge.is_fresh) == ({}, False)
         assert digest_arrays(after.foundation.arrays) == digest_arrays(source.foundation.arrays)
-        assert (after.foundation.momentum, after.foundation.is_fresh) == ({}, True)
+        assert (after.foundation.learning, after.foundation.is_fresh) == ({}, True)
         assert (after.steps, after.samples) == (5, 32)
 
         cloud.take(virtual, 7)
@@ -229,7 +229,9 @@ def test_models_of_an_earlier_release_are_read(learner: Learner) -> None:
     """Without the marks, a cohort without a step is fresh and any other is not."""
     from safetensors.numpy import load, save
 
-    step = learner.step(learner.source, tiny.make_images(16), tiny.make_images(0))
+    step = learner.step(
+        learner.source, tiny.make_images(16), tiny.make_images(0), tiny.make_generator()
+    )
     for models, fresh in ((learner.source, True), (step.models, False)):
         arrays = load(encode_models(models))
         old = save({name: array for name, array in arrays.items() if "fresh" not in name})
@@ -242,12 +244,15 @@ def test_models_of_an_earlier_release_are_read(learner: Learner) -> None:
 def test_only_a_fresh_network_takes_the_statistics_of_its_first_batch(learner: Learner) -> None:
     """Freshness is each network's own: it changes that network's step and no other."""
     images = tiny.make_images(32)
-    first = learner.step(learner.source, images, images[:0]).models
+    first = learner.step(learner.source, images, images[:0], tiny.make_generator()).models
     fresh_edge = replace(first, edge=replace(first.edge, is_fresh=True))
 
     more = tiny.make_images(32, seed=1)
 
-    one, other = (learner.step(models, more, more[:0]).models for models in (first, fresh_edge))
+    one, other = (
+        learner.step(models, more, more[:0], tiny.make_generator()).models
+        for models in (first, fresh_edge)
+    )
 
     assert digest_arrays(one.foundation.arrays) == digest_arrays(other.foundation.arrays)
     assert not np.array_equal(one.edge.arrays["bn1.running_mean"],

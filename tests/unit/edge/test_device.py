@@ -14,7 +14,7 @@ from driftwell.broker.memory import MemoryBroker, MemoryConnection
 from driftwell.edge.device import Clocks, Device
 from driftwell.edge.filter import FilterSettings
 from driftwell.edge.node import EdgeNode
-from driftwell.edge.settings import EdgeSettings
+from driftwell.edge.settings import EdgeSettings, UploadSettings
 from driftwell.edge.sources import SourceBatch
 from driftwell.edge.spool import Spool
 from driftwell.messages.ack import Refused
@@ -42,7 +42,7 @@ def device(bundle: Bundle, spool: Spool) -> Device:
 def make_device(
     bundle: Bundle, spool: Spool, settings: EdgeSettings = SETTINGS, session: str = tiny.SESSION
 ) -> Device:
-    node = EdgeNode(bundle, settings.filter, cohort="cam-1", measure_first_batch=False)
+    node = EdgeNode(bundle, settings.filter, cohort="cam-1", statistics="delivered")
     connection = MemoryConnection(broker=MemoryBroker(), client_id="cam-1", subscriptions=())
     return Device(
         settings, node=node, spool=spool, connection=connection, session=session,
@@ -192,3 +192,14 @@ def test_a_version_is_there_again_after_a_restart(
     broken.restore()
     assert broken.node.incumbent.version == 0
     assert spool.recall("head") is None
+
+
+def test_the_quality_of_uploads_is_a_setting(bundle: Bundle, spool: Spool) -> None:
+    """With `upload.quality` selected images travel as WebP; they are booked as ever."""
+    settings = msgspec.structs.replace(SETTINGS, upload=UploadSettings(quality=1))
+    device = make_device(bundle, spool, settings)
+    see(device)
+
+    sent = send_all(device)
+
+    assert [(batch.images.encoding, batch.count) for batch in sent] == [("webp", 4)]

@@ -98,6 +98,6 @@ def test_selected_is_what_lies_between(entropy: list[float], e_min: float, e_max
 
 
 def test_verdicts_have_words() -> None:
-    """The words of logs and predictions are these four."""
+    """The words of logs and predictions are these five."""
     words = [verdict.word for verdict in Verdict]
-    assert words == ["selected", "too-certain", "too-uncertain", "not-finite"]
+    assert words == ["selected", "too-certain", "too-uncertain", "not-finite", "not-chosen"]

@@ -7,15 +7,17 @@ from tests import tiny
 
 from driftwell.edge.filter import FilterSettings
 from driftwell.edge.node import EdgeNode
+from driftwell.edge.settings import Statistics
 from driftwell.messages.errors import ArrayError, DeltaError
 from driftwell.messages.images import Pixels
 from driftwell.models.bundle import Bundle
+from driftwell.models.statistics import StatisticsSettings
 
 IMAGES = tiny.make_images(32)
 
 
-def make_node(bundle: Bundle, *, measure: bool = False) -> EdgeNode:
-    return EdgeNode(bundle, FilterSettings(), cohort="cam-1", measure_first_batch=measure)
+def make_node(bundle: Bundle, statistics: Statistics = "delivered") -> EdgeNode:
+    return EdgeNode(bundle, FilterSettings(), cohort="cam-1", statistics=statistics)
 
 
 def test_it_answers_with_the_bundles_network(bundle: Bundle) -> None:
@@ -113,7 +115,7 @@ def test_wrong_images_are_an_error(bundle: Bundle, images: Pixels) -> None:
 
 def test_the_first_batch_brings_its_statistics(bundle: Bundle) -> None:
     """The first batch is normalised by its own statistics, and these stay."""
-    node = make_node(bundle, measure=True)
+    node = make_node(bundle, "first-batch")
     first = node.infer(IMAGES)
     network = bundle.network()
     expected = network.logits_measuring_statistics(IMAGES)
@@ -124,7 +126,7 @@ def test_the_first_batch_brings_its_statistics(bundle: Bundle) -> None:
 
 def test_a_version_before_the_first_batch_brings_better_statistics(bundle: Bundle) -> None:
     """A node that already has a version does not measure."""
-    node = make_node(bundle, measure=True)
+    node = make_node(bundle, "first-batch")
     node.offer(tiny.make_manifest(bundle), now_ns=tiny.NOW_NS)
 
     network = bundle.network()
@@ -134,8 +136,41 @@ def test_a_version_before_the_first_batch_brings_better_statistics(bundle: Bundl
 
 def test_small_batches_keep_the_sources_statistics(bundle: Bundle) -> None:
     """Under 16 images nothing is measured."""
-    node = make_node(bundle, measure=True)
+    node = make_node(bundle, "first-batch")
 
     few = node.infer(IMAGES[:15])
 
     assert np.array_equal(few.logits, bundle.network().logits(IMAGES[:15]))
+
+
+def test_own_statistics_are_those_of_all_batches_so_far(bundle: Bundle) -> None:
+    """Each answer is that of a network that follows the same images; other modes answer else."""
+    settings = StatisticsSettings(rate=0.01, prior_images=4)
+    node = EdgeNode(
+        bundle, FilterSettings(), cohort="cam-1", statistics="own", own_statistics=settings
+    )
+    network = bundle.network(own_statistics=settings)
+    batches = [IMAGES, tiny.make_images(5, seed=1), tiny.make_images(1, seed=2)]
+
+    answers = [node.infer(images).logits for images in batches]
+
+    for answer, images in zip(answers, batches, strict=True):
+        assert np.array_equal(answer, network.logits(images))
+        assert not np.array_equal(answer, bundle.network().logits(images))
+
+
+def test_own_statistics_start_again_with_a_version(bundle: Bundle) -> None:
+    """The batch after a swap is answered as if the node had seen nothing before it."""
+    for trained_samples in (0, 32):
+        node = make_node(bundle, "own")
+        node.infer(IMAGES)
+        manifest = tiny.make_manifest(bundle)
+        learned = msgspec.structs.replace(manifest.provenance, trained_samples=trained_samples)
+        manifest = msgspec.structs.replace(manifest, provenance=learned)
+        node.offer(manifest, now_ns=tiny.NOW_NS)
+        network = bundle.network(own_statistics=StatisticsSettings())
+        network.install(tiny.applied(bundle))
+        # The statistics of a version that learned from nothing are of the source domain.
+        network.restart_statistics(elsewhere=trained_samples == 0)
+
+        assert np.array_equal(node.infer(IMAGES).logits, network.logits(IMAGES))

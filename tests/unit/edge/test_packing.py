@@ -84,3 +84,29 @@ def test_damaged_bytes_are_a_wire_error() -> None:
     with pytest.raises(WireError) as caught:
         stamp(payload, session="f" * 16, seq=1, oldest_seq=1, limit_bytes=100)
     assert caught.value.code == "too-large"
+
+
+def test_quality_decides_how_images_travel() -> None:
+    """With a quality images travel as WebP, in parts too, and the columns stay as they are."""
+    selection = Selection(
+        np.repeat(np.repeat(selection_of(9).images, 4, axis=1), 4, axis=2),
+        *(getattr(selection_of(9), name) for name in ("index", "entropy", "prediction")),
+    )
+    exact, lossy = (
+        pack_selection(selection, device="cam-1", cohort="home", model=MODEL, clock_ns=7,
+                       limit_bytes=2000, quality=quality)
+        for quality in (None, 30)
+    )  # fmt: skip
+
+    assert exact == pack_selection(
+        selection, device="cam-1", cohort="home", model=MODEL, clock_ns=7, limit_bytes=2000
+    )
+    assert sum(len(payload) for payload, _ in lossy[0]) < sum(len(one) for one, _ in exact[0])
+    index: list[int] = []
+    for payload, samples in lossy[0]:
+        batch = decode(payload)
+        assert isinstance(batch, SampleBatch)
+        assert batch.images.encoding == "webp"
+        assert len(unpack_images(batch.images)) == samples
+        index += unpack_columns(batch)["index"].tolist()
+    assert index == selection.index.tolist()

@@ -12,7 +12,7 @@ from driftwell.edge.spool import DATABASE, Spool, read_books
 from driftwell.messages.errors import SettingsError
 from driftwell.models.state_folder import own_folder
 
-PLACE = ("position:s", b"10")
+PLACE = {"position:s": b"10"}
 
 
 @pytest.fixture
@@ -33,7 +33,7 @@ def full_disk(spool: Spool) -> Iterator[None]:
 def test_it_survives_being_reopened(tmp_path: Path, spool: Spool) -> None:
     """Entries, numbers, books and position are there after the file was never closed."""
     entries = spool.add([(b"one", 3), (b"two", 2)], booked={"selected": 5, "seen": 9},
-                        position=PLACE)  # fmt: skip
+                        remembered=PLACE)  # fmt: skip
     assert entries is not None
     assert spool.number(replace(entries[0], session="a" * 16, seq=4))
 
@@ -48,7 +48,7 @@ def test_it_survives_being_reopened(tmp_path: Path, spool: Spool) -> None:
 
 def test_what_is_settled_is_gone_and_booked(tmp_path: Path, spool: Spool) -> None:
     """Settling moves samples from `spooled` to their fate, on disk too."""
-    entries = spool.add([(b"one", 3), (b"two", 2)], booked={"selected": 5}, position=PLACE)
+    entries = spool.add([(b"one", 3), (b"two", 2)], booked={"selected": 5}, remembered=PLACE)
     assert entries is not None
 
     spool.settle(entries[:1], "acknowledged")
@@ -63,19 +63,19 @@ def test_what_is_settled_is_gone_and_booked(tmp_path: Path, spool: Spool) -> Non
 def test_a_full_disk_costs_samples_and_nothing_else(tmp_path: Path, spool: Spool) -> None:
     """What does not fit is dropped, and booked on disk as soon as there is room again."""
     with full_disk(spool):
-        refused = spool.add([(bytes(100_000), 4)], booked={"selected": 4}, position=PLACE)
+        refused = spool.add([(bytes(100_000), 4)], booked={"selected": 4}, remembered=PLACE)
         assert refused is None
         assert spool.recall("position:s") is None
         assert spool.books() == {"selected": 4, "dropped:disk-full": 4, "spooled": 0}
 
-    assert spool.add([(b"x", 1)], booked={"selected": 1}, position=PLACE)
+    assert spool.add([(b"x", 1)], booked={"selected": 1}, remembered=PLACE)
     with closing(Spool(tmp_path, "cam-1")) as again:
         assert again.books() == {"selected": 5, "dropped:disk-full": 4, "spooled": 1}
 
 
 def test_an_ack_on_a_full_disk_is_made_good_later(tmp_path: Path, spool: Spool) -> None:
     """Nothing can be written: the samples stay spooled until the disk takes their fate."""
-    entries = spool.add([(b"x", 2)], booked={"selected": 2}, position=PLACE)
+    entries = spool.add([(b"x", 2)], booked={"selected": 2}, remembered=PLACE)
     assert entries is not None
     spool._database.execute("PRAGMA query_only = 1")  # every write fails, as without space
 

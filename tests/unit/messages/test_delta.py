@@ -262,7 +262,7 @@ def test_arbitrary_deltas_never_escape(values: bytes, entries: list[int]) -> Non
 @pytest.mark.parametrize(
     "fields",
     [
-        {"encoding": "int8"},
+        {"encoding": "int4"},
         {"entries": [-1]},
         {"entries": [0.5]},
         {"entries": list(range(MAX_ENTRIES + 1))},

@@ -17,6 +17,7 @@ from driftwell.messages import (
     ack,
     arrays,
     codec,
+    contact_sheet,
     delta,
     digest_arrays,
     digest_bytes,
@@ -50,7 +51,7 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "#### `manifest`": messages.Manifest,
     "#### `provenance`": messages.Provenance,
 }
-WORDS: Final = {"None": "nil", "False": "false", "''": '""', "()": "empty"}
+WORDS: Final = {"None": "nil", "False": "false", "''": '""', "()": "empty", "b''": '""'}
 
 
 def own_fields(struct: type[msgspec.Struct]) -> list[msgspec.structs.FieldInfo]:
@@ -108,7 +109,9 @@ def test_every_refusal_code_is_specified() -> None:
 
 def test_the_limits_are_specified() -> None:
     """Every limit in the table has the value it has in the code."""
-    modules = (ack, arrays, codec, delta, envelope, head, images, state, telemetry, topics)
+    modules = (
+        ack, arrays, codec, contact_sheet, delta, envelope, head, images, state, telemetry, topics,
+    )  # fmt: skip
     known = {
         name: value
         for module in modules

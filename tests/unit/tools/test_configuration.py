@@ -43,6 +43,18 @@ def test_later_wins(tmp_path: Path) -> None:
     assert settings.pace == "max"
 
 
+def test_the_quality_of_uploads(tmp_path: Path) -> None:
+    """Without a word uploads are without loss; a quality is 1 to 100."""
+    file = write(tmp_path, "[upload]\nquality = 100\n")
+
+    assert read().upload.quality is None
+    assert read(file=file).upload.quality == 100
+    assert read("upload.quality=1", file=file).upload.quality == 1
+    for wrong in ("0", "101", "'high'"):
+        with pytest.raises(SettingsError, match="quality"):
+            read(f"upload.quality={wrong}")
+
+
 def test_nested_assignments(tmp_path: Path) -> None:
     """`--set` wins over file and environment, key by key."""
     file = write(tmp_path, "[filter]\ne_max = 0.1\ne_min = 0.01\n")

@@ -9,13 +9,14 @@ import pytest
 
 from driftwell.messages.errors import SettingsError
 from driftwell.tools.cli import whatif
+from driftwell.tools.virtual.tally import Made, Tally
 from driftwell.tools.whatif.curves import MAX_POINTS, Curves, draw_curves, moving_mean
 from driftwell.tools.whatif.figures import draw_figures
+from driftwell.tools.whatif.measuring import measure
 from driftwell.tools.whatif.page import as_html
 from driftwell.tools.whatif.results import (
     COLUMNS,
     LIVE,
-    Made,
     Outcome,
     Report,
     Result,
@@ -25,7 +26,6 @@ from driftwell.tools.whatif.results import (
     mark_front,
     remarks,
 )
-from driftwell.tools.whatif.tally import Tally
 from driftwell.tools.whatif.variants import AS_RECORDED
 
 CURVES = Curves(
@@ -143,7 +143,7 @@ def test_images_without_a_label_are_answered_but_not_measured() -> None:
     tally.begin(5)
     tally.answer(np.array([1, 2, 3, 0]), np.array([1, -1, -1, 1]))
 
-    result = tally.outcome("x").result
+    result = measure(tally, "x").result
 
     assert (result.n, result.labelled, result.accuracy) == (4, 2, 50.0)
 

@@ -82,7 +82,7 @@ def test_a_prefix_names_the_side(key: str, side: str, bare: str) -> None:
         ("spool.window=3", "decides nothing"),
         ("method.name=x", "decides nothing"),
         ("zzzzzz=3", "known: method, cohort, batch"),
-        ("method=magic", "known: none, bn, tent, eta, cema"),
+        ("method=magic", "known: none, bn, own, tent, eta, cema"),
         ("method=eta,filter.e_max=0.3", "leave out filter.e_max=0.3"),
         ("batch", "key=value"),
         ("seed=1,", "key=value"),
@@ -156,7 +156,7 @@ def test_another_method_brings_its_own_settings() -> None:
     )
 
     assert (as_recorded.method.policy.batch, as_recorded.seed) == (48, 5)
-    assert (other.method.name, other.method.policy.batch) == ("driftwell", 32)
+    assert (other.method.name, other.method.policy.batch) == ("driftwell", 64)
     assert (other.method.replay.batch, other.seed) == (8, 5)
 
 

@@ -8,6 +8,7 @@ import torch
 from tests import tiny
 
 from driftwell.models.bundle import Bundle
+from driftwell.models.statistics import StatisticsSettings
 from driftwell.tools.bench.baselines import BASELINES, ReliableEntropy
 
 
@@ -35,6 +36,17 @@ def test_bn_depends_on_the_batch_and_on_nothing_before_it(bundle: Bundle) -> Non
     baseline.answer(others)
 
     assert first.tolist() == baseline.answer(images).tolist()
+
+
+def test_own_answers_in_the_statistics_of_its_stream(bundle: Bundle) -> None:
+    """`own` is the edge's network with its own statistics, and depends on what came before."""
+    batches = [tiny.make_images(32), tiny.make_images(1, seed=1), tiny.make_images(32, seed=2)]
+    network = bundle.network(own_statistics=StatisticsSettings())
+    baseline = BASELINES["own"](bundle)
+
+    for images in batches:
+        wanted = network.logits(images).argmax(axis=1)
+        assert baseline.answer(images).tolist() == wanted.tolist()
 
 
 def test_tent_answers_before_it_adapts(bundle: Bundle) -> None:

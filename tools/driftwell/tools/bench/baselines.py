@@ -3,6 +3,8 @@
 - `none`: the bundle as it is.
 - `bn`: each batch is normalised by its own statistics (Schneider et al., NeurIPS 2020,
   with no weight on the source's).
+- `own`: the edge's own statistics alone, no cloud: an average over the stream, with the source's
+  as a prior (`models.own_statistics`).
 - `tent`: `bn`, and after each batch a step of SGD on the mean entropy (Wang et al., ICLR 2021).
 - `eta`: Tent on reliable samples only, H < margin * ln C, weighted exp(E0 - H), and not
   redundant: |cos| to the running mean of kept predictions below a limit (Niu et al., ICML
@@ -24,8 +26,9 @@ from torch.nn import functional
 from driftwell.cloud.losses import entropy
 from driftwell.messages.images import Pixels
 from driftwell.models.bundle import Bundle
-from driftwell.models.network import Preparation
-from driftwell.models.normalisation import adaptable_tensors, batch_norms, is_affine
+from driftwell.models.network import Network, Preparation
+from driftwell.models.normalisation import adaptable_tensors, affine_names, batch_norms
+from driftwell.models.statistics import StatisticsSettings
 
 TENT_RATE: Final = 0.001
 ETA_RATE: Final = 0.005
@@ -54,6 +57,17 @@ class NoAdaptation:
         with torch.inference_mode():
             logits: Tensor = self.module(self.prepare(images))
         return logits.argmax(dim=1).numpy()
+
+
+@dataclass(slots=True)
+class OwnStatisticsAlone:
+    """The source model in the statistics of its own stream."""
+
+    network: Network
+
+    def answer(self, images: Pixels) -> NDArray[np.int64]:
+        """One forward pass; the statistics take the batch in first."""
+        return np.asarray(self.network.logits(images).argmax(axis=1), np.int64)
 
 
 @dataclass(slots=True)
@@ -116,10 +130,11 @@ def _adapting(bundle: Bundle, rate: float, loss: Callable[[Tensor], Tensor | Non
     module, prepare = _module(bundle, batch_statistics=True)
     for parameter in module.parameters():
         parameter.requires_grad_(False)
+    affine = affine_names(module)
     learned = [
         tensor.requires_grad_(True)
         for name, tensor in adaptable_tensors(module).items()
-        if is_affine(name)
+        if name in affine
     ]
     return Tent(module, prepare, torch.optim.SGD(learned, rate, MOMENTUM), loss)
 
@@ -128,6 +143,9 @@ BASELINES: Final[Mapping[str, Callable[[Bundle], Baseline]]] = MappingProxyType(
     {
         "none": lambda bundle: NoAdaptation(*_module(bundle, batch_statistics=False)),
         "bn": lambda bundle: NoAdaptation(*_module(bundle, batch_statistics=True)),
+        "own": lambda bundle: OwnStatisticsAlone(
+            bundle.network(own_statistics=StatisticsSettings())
+        ),
         "tent": lambda bundle: _adapting(bundle, TENT_RATE, lambda logits: entropy(logits).mean()),
         "eta": lambda bundle: _adapting(
             bundle, ETA_RATE, ReliableEntropy(len(bundle.manifest.classes))

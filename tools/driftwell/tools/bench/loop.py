@@ -26,14 +26,14 @@ from driftwell.broker.memory import MemoryBroker, MemoryConnection
 from driftwell.broker.mosquitto_process import MosquittoProcess
 from driftwell.cloud.ledger import DATABASE, read_books
 from driftwell.cloud.service import run_cloud
-from driftwell.cloud.settings import CloudSettings, method_document
+from driftwell.cloud.settings import CloudSettings
 from driftwell.cloud.tables import LIST_VERSIONS
 from driftwell.edge.daemon import Summary, run_edge
 from driftwell.edge.settings import EdgeSettings
 from driftwell.messages.errors import BrokerError
 from driftwell.models.bundle import open_bundle
 from driftwell.tools.bench.plan import DEVICE, Plan
-from driftwell.tools.configuration import read_settings
+from driftwell.tools.bench.run_settings import cloud_settings, edge_settings
 from driftwell.tools.programs import CLOCKS, cloud_client_id, edge_client_id, new_session
 from driftwell.tools.readiness import CLOUD_IS_READY, until_logged
 from driftwell.tools.recorded_run import WIRE, join_run, recorded_wire, run_documents
@@ -72,35 +72,22 @@ async def run_stream(plan: Plan, method: str, stream: Path, folder: Path) -> Out
     return Outcome(_read_labels(folder / "predictions.jsonl"), summary, _digests(folder))
 
 
-def _edge_settings(plan: Plan, stream: Path, folder: Path, url: str) -> EdgeSettings:
-    return read_settings(
-        EdgeSettings,
-        assignments=plan.edge_assignments,
-        flags={
-            "bundle": plan.edge, "source": f"npz:{stream}", "device": DEVICE, "broker": url,
-            "state_dir": folder / "edge", "batch": plan.batch, "pace": plan.pace,
-            "predictions": str(folder / "predictions.jsonl"), "threads": plan.threads,
-            "record": folder / STREAM if plan.record else None,
-        },
+def _edge(plan: Plan, method: str, stream: Path, folder: Path, url: str) -> EdgeSettings:
+    return edge_settings(
+        plan, method, source=f"npz:{stream}", broker=url, state_dir=folder / "edge",
+        predictions=str(folder / "predictions.jsonl"),
+        record=folder / STREAM if plan.record else None,
     )  # fmt: skip
 
 
-def _cloud_settings(plan: Plan, method: str, folder: Path, url: str) -> CloudSettings:
-    return read_settings(
-        CloudSettings,
-        defaults={"method": method_document(method)},
-        assignments=plan.cloud_assignments,
-        flags={
-            "edge": plan.edge, "foundation": plan.foundation, "broker": url,
-            "state_dir": folder / "cloud", "seed": plan.seed, "threads": plan.threads,
-        },
-    )  # fmt: skip
+def _cloud(plan: Plan, method: str, folder: Path, url: str) -> CloudSettings:
+    return cloud_settings(plan, method, broker=url, state_dir=folder / "cloud")
 
 
 async def _in_process(plan: Plan, method: str, stream: Path, folder: Path) -> Summary:
     broker = MemoryBroker()
-    edge = _edge_settings(plan, stream, folder, "mqtt://memory")
-    cloud = _cloud_settings(plan, method, folder, "mqtt://memory")
+    edge = _edge(plan, method, stream, folder, "mqtt://memory")
+    cloud = _cloud(plan, method, folder, "mqtt://memory")
 
     def connect_edge(subscriptions: tuple[tuple[str, int], ...], will: Will) -> Connection:
         return MemoryConnection(
@@ -142,8 +129,8 @@ async def _in_process(plan: Plan, method: str, stream: Path, folder: Path) -> Su
 
 
 async def _as_processes(plan: Plan, method: str, stream: Path, folder: Path, url: str) -> Summary:
-    edge = _edge_settings(plan, stream, folder, url)
-    cloud = _cloud_settings(plan, method, folder, url)
+    edge = _edge(plan, method, stream, folder, url)
+    cloud = _cloud(plan, method, folder, url)
 
     def connect(subscriptions: tuple[str, ...]) -> Connection:
         return connect_recorder(url, cloud.group, subscriptions, name="bench")

@@ -1,13 +1,27 @@
-"""Pure. What the bench measured, as JSON and as a table."""
+"""Pure. What the bench measured, as JSON."""
 
 from collections.abc import Sequence
 
 import msgspec
-from rich.table import Table
+
+
+class Visit(msgspec.Struct, frozen=True, kw_only=True):
+    """One visit to a domain; accuracies in percent."""
+
+    domain: str
+    visit: int
+    """0, or 1 if the domain has come back."""
+    n: int
+    """Images."""
+    accuracy: float
+    accuracy_first: float
+    """Of the domain's images in the first two batches of each device that held any."""
+    accuracy_last: float
+    """Likewise in the last two."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):
-    """One method on one stream."""
+    """One method on one stream, or on all streams of a scenario."""
 
     stream: str
     method: str
@@ -18,19 +32,52 @@ class Result(msgspec.Struct, frozen=True, kw_only=True):
     """Percent."""
     uploaded: int
     bytes_up: int
-    """Every PUBLISH packet of the device, whole."""
+    """Every PUBLISH packet of the device, whole; in virtual time its sample batches only."""
     bytes_down: int
-    """Every PUBLISH packet to the device, whole."""
+    """Every PUBLISH packet to the device, whole; in virtual time versions only."""
     versions_applied: int
     versions_refused: int
     lag_s_p50: float | None
-    """Seconds from the newest sample a version learned from to its first answer."""
+    """Seconds from the newest sample a version learned from to its first answer.
+
+    In virtual time a device sees 30 images a second, and learning takes no time.
+    """
     edge_forward_ms: float
     """Mean per batch."""
     edge_other_ms: float
-    """Mean per batch: everything the edge does but the forward pass, waiting not counted."""
+    """Mean per batch: everything the edge does but the forward pass, waiting not counted.
+
+    Not measured in virtual time: 0.
+    """
     digests: tuple[str, ...] = ()
     """The result digest of every version the cloud made, in order."""
+    key: str = ""
+    """16 digits that name everything the result depends on: settings, bundles, streams."""
+    software: str = ""
+    """Release and code that ran; not part of the key."""
+    assignments: tuple[str, ...] = ()
+    """Settings the user changed: `edge:KEY=VALUE` and `cloud:KEY=VALUE`; none for a baseline."""
+    transport: str = ""
+    scenario: str = "reset"
+    batch: int = 64
+    images: int | None = None
+    """Of each stream at most; None: all."""
+    devices: int = 1
+    pooling: str = "alone"
+    delay: int = 0
+    """Batches."""
+    drop: float = 0.0
+    """Probability."""
+    budget_bytes: int | None = None
+    lost_up: int = 0
+    """Sample batches that were sent and never came; their bytes count."""
+    lost_down: int = 0
+    """Versions likewise, each device counted."""
+    accuracy_last_half: float | None = None
+    """Percent of the later half of the images."""
+    accuracy_by_domain: tuple[Visit, ...] = ()
+    spent_s: float = 0.0
+    """Real seconds of the whole run."""
 
 
 class Report(msgspec.Struct, frozen=True, kw_only=True):
@@ -43,61 +90,3 @@ def as_json(results: Sequence[Result]) -> str:
     """One JSON object, indented."""
     encoded = msgspec.json.encode(Report(results=tuple(results)))
     return msgspec.json.format(encoded, indent=2).decode()
-
-
-def as_table(results: Sequence[Result]) -> Table:
-    """A row each, and the mean of every method that ran on more than one stream."""
-    table = Table(title="bench stream")
-    for column in ("stream", "method"):
-        table.add_column(column)
-    for column in (
-        "n", "accuracy %", "uploaded", "kB up", "kB down", "applied", "refused", "lag s",
-        "forward ms", "other ms",
-    ):  # fmt: skip
-        table.add_column(column, justify="right")
-    for result in results:
-        table.add_row(*_cells(result))
-    methods = list(dict.fromkeys(result.method for result in results))
-    if len(results) > len(methods):
-        table.add_section()
-        for method in methods:
-            table.add_row(*_mean_cells(method, [r for r in results if r.method == method]))
-    return table
-
-
-def _cells(result: Result) -> tuple[str, ...]:
-    lag = "" if result.lag_s_p50 is None else f"{result.lag_s_p50:.2f}"
-    return (
-        result.stream,
-        result.method,
-        str(result.n),
-        f"{result.accuracy:.2f}",
-        str(result.uploaded),
-        f"{result.bytes_up / 1e3:.1f}",
-        f"{result.bytes_down / 1e3:.1f}",
-        str(result.versions_applied),
-        str(result.versions_refused),
-        lag,
-        f"{result.edge_forward_ms:.1f}",
-        f"{result.edge_other_ms:.1f}",
-    )
-
-
-def _mean_cells(method: str, results: Sequence[Result]) -> tuple[str, ...]:
-    def mean(field: str) -> float:
-        return float(sum(getattr(result, field) for result in results)) / len(results)
-
-    return (
-        f"mean of {len(results)}",
-        method,
-        f"{mean('n'):.0f}",
-        f"{mean('accuracy'):.2f}",
-        f"{mean('uploaded'):.0f}",
-        f"{mean('bytes_up') / 1e3:.1f}",
-        f"{mean('bytes_down') / 1e3:.1f}",
-        f"{mean('versions_applied'):.0f}",
-        f"{mean('versions_refused'):.0f}",
-        "",
-        f"{mean('edge_forward_ms'):.1f}",
-        f"{mean('edge_other_ms'):.1f}",
-    )

@@ -13,6 +13,7 @@ from driftwell.tools.arithmetic import choose_arithmetic
 from driftwell.tools.cli import bench, broker, bundle, cloud, edge, model, recording
 from driftwell.tools.cli.books import print_books
 from driftwell.tools.cli.demo import run_demo
+from driftwell.tools.cli.harden import run_harden
 from driftwell.tools.cli.logs import configure_logs
 from driftwell.tools.cli.record import run_record
 from driftwell.tools.cli.replay import run_replay
@@ -28,6 +29,7 @@ app = typer.Typer(
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
+bundle.app.command("harden")(run_harden)
 app.add_typer(edge.app, name="edge")
 app.add_typer(cloud.app, name="cloud")
 app.add_typer(bundle.app, name="bundle")

@@ -1,6 +1,7 @@
 """`driftwell bench`: measure what adaptation brings, and what it costs."""
 
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, cast
 
@@ -12,6 +13,7 @@ from driftwell.tools.cli.logs import configure_logs
 
 if TYPE_CHECKING:
     from driftwell.tools.bench.plan import Plan
+    from driftwell.tools.bench.results import Result
 
 app = typer.Typer(help="Measure methods on recorded streams.", no_args_is_help=True)
 
@@ -29,10 +31,14 @@ def stream(
     first: Annotated[list[Path], typer.Option("--stream", help="Labelled .npz; repeat for more.")],
     more: Annotated[list[Path] | None, typer.Argument(help="Further streams.")] = None,
     method: Annotated[
-        str, typer.Option(help="Of none, bn, tent, eta, cema, driftwell; commas between.")
+        str, typer.Option(help="none, bn and so on, commas between; `all` for every one.")
     ] = "none,bn,tent,eta,cema",
     transport: Annotated[
-        str, typer.Option(help="mqtt (processes and a broker) or inprocess (in memory).")
+        str,
+        typer.Option(
+            help="mqtt (processes and a broker), inprocess (in memory), or virtual (no daemons, "
+            "no waiting)."
+        ),
     ] = "mqtt",
     broker: Annotated[
         str, typer.Option(help="With mqtt: amqtt, mosquitto, or the URL of a running broker.")
@@ -40,14 +46,42 @@ def stream(
     pace: Annotated[
         str, typer.Option(help="lockstep, max, or rate:N images a second.")
     ] = "lockstep",
-    protocol: Annotated[
-        str, typer.Option(help="reset: anew for each stream; continual: one after the other.")
+    scenario: Annotated[
+        str,
+        typer.Option(
+            help="reset, correlated or clean: anew for each stream; continual, gradual, mixed or "
+            "recurring: all streams in one run."
+        ),
     ] = "reset",
     batch: Annotated[int, typer.Option(min=1, help="Images a batch.")] = 64,
-    seed: Annotated[int, typer.Option(min=0, help="Seed of the replay.")] = 0,
+    images: Annotated[
+        int | None, typer.Option(min=1, help="First images of each stream; all if not given.")
+    ] = None,
+    seed: Annotated[int, typer.Option(min=0, help="First seed; 0 is the file's order.")] = 0,
+    seeds: Annotated[int, typer.Option(min=1, max=1000, help="How many seeds.")] = 1,
+    devices: Annotated[
+        int, typer.Option(min=1, max=1000, help="Devices that share the images; virtual only.")
+    ] = 1,
+    pooling: Annotated[
+        str, typer.Option(help="alone: each device its own cohort; cohort: all in one.")
+    ] = "alone",
+    delay: Annotated[
+        int, typer.Option(min=0, help="Batches until a version is there; virtual only.")
+    ] = 0,
+    drop: Annotated[
+        float, typer.Option(min=0, max=1, help="Share of messages that get lost; virtual only.")
+    ] = 0.0,
+    budget_bytes: Annotated[
+        int | None, typer.Option(min=0, help="Upload bytes of a device in a run.")
+    ] = None,
     threads: Annotated[int, typer.Option(min=1, help="Threads of edge and cloud each.")] = 1,
+    jobs: Annotated[int, typer.Option(min=1, max=256, help="Runs at the same time.")] = 1,
     record: Annotated[
         Path | None, typer.Option(help="Record each run that has a cloud to this .mcap file.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option(help="Write each result to this file as it comes, and skip what it holds."),
     ] = None,
     format_: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
     edge_set: Annotated[list[str] | None, typer.Option(help="Edge setting key=value.")] = None,
@@ -56,50 +90,71 @@ def stream(
     """Answer streams batch by batch, predict first and adapt after, and report accuracy and cost.
 
     Example: driftwell bench stream --edge bundles/edge --foundation bundles/foundation
-    --stream fog.npz snow.npz --method none,bn,cema --transport inprocess
+    --stream fog.npz snow.npz --method none,bn,cema --transport virtual --scenario gradual
+    --seeds 3 --delay 4 --out results.jsonl
+
+    A bench with --out that was stopped goes on with the same command.
     """
     from driftwell.edge.pace import parse_pace
-    from driftwell.tools.bench.plan import ALL_METHODS, Plan, Protocol, Transport
-    from driftwell.tools.bench.results import Result, as_json, as_table
-    from driftwell.tools.bench.stream import run_bench
+    from driftwell.tools.bench.plan import ALL_METHODS, Plan, Pooling, Scenario, Transport
+    from driftwell.tools.bench.scenarios import SCENARIOS
 
-    methods = tuple(name.strip() for name in method.split(","))
+    methods = ALL_METHODS if method == "all" else tuple(name.strip() for name in method.split(","))
     for name in methods:
         _require(name, ALL_METHODS, "--method")
     parse_pace(pace)
+    transports = ("mqtt", "inprocess", "virtual")
     plan = Plan(
         edge=edge,
         foundation=foundation,
         streams=(*first, *(more or ())),
-        methods=methods,
-        transport=cast("Transport", _require(transport, ("mqtt", "inprocess"), "--transport")),
+        methods=tuple(dict.fromkeys(methods)),
+        transport=cast("Transport", _require(transport, transports, "--transport")),
         broker=broker,
         pace=pace,
-        protocol=cast("Protocol", _require(protocol, ("reset", "continual"), "--protocol")),
+        scenario=cast("Scenario", _require(scenario, tuple(SCENARIOS), "--scenario")),
         batch=batch,
         seed=seed,
         threads=threads,
         edge_assignments=tuple(edge_set or ()),
         cloud_assignments=tuple(cloud_set or ()),
         record=record,
+        seeds=seeds,
+        images=images,
+        devices=devices,
+        pooling=cast("Pooling", _require(pooling, ("alone", "cohort"), "--pooling")),
+        delay=delay,
+        drop=drop,
+        budget_bytes=budget_bytes,
     )
     _require_recordings(plan)
     _require(format_, ("table", "json"), "--format")
+    _print(_run(plan, out, jobs), format_)
+
+
+def _run(plan: "Plan", out: Path | None, jobs: int) -> "list[Result]":
+    from driftwell.tools.bench.results_file import ResultsFile
+    from driftwell.tools.bench.runs import run_bench
+
     configure_logs("warning", as_json=False)  # the daemons of an in-process run would drown it
     progress = Console(stderr=True, highlight=False)
-    total = len(methods) * (len(plan.streams) if protocol == "reset" else 1)
-    results: list[Result] = []
+    file = None if out is None else ResultsFile(out)
+    try:
+        return run_bench(plan, progress, out=file, jobs=jobs)
+    except KeyboardInterrupt:
+        if file is not None:
+            progress.print(f"stopped; the same command goes on from {file.path}", markup=False)
+        raise
 
-    def announce(name: str, running: str) -> None:
-        progress.print(f"[{len(results) + 1}/{total}] {name}: {running} …", end=" ")
 
-    for result in run_bench(plan, announce):
-        results.append(result)
-        progress.print(f"{result.accuracy:.2f} %")
+def _print(results: "Sequence[Result]", format_: str) -> None:
+    from driftwell.tools.bench.results import as_json
+    from driftwell.tools.bench.tables import as_table
+
     if format_ == "json":
         sys.stdout.write(as_json(results) + "\n")
     else:
-        Console(width=None if sys.stdout.isatty() else 140).print(as_table(results))
+        Console(width=None if sys.stdout.isatty() else 160).print(as_table(results))
 
 
 def _require_recordings(plan: "Plan") -> None:
@@ -108,9 +163,11 @@ def _require_recordings(plan: "Plan") -> None:
         return
     if not plan.cloud_methods:
         raise SettingsError("--record needs a method with a cloud, such as --method cema")
-    streams = ["continual"] if plan.protocol == "continual" else [s.stem for s in plan.streams]
-    for path in (plan.recording_of(s, m) for s in streams for m in plan.cloud_methods):
-        if path is not None and path.exists():
+    from driftwell.tools.bench.plan import tasks_of
+
+    for task in tasks_of(plan):
+        path = task.plan.recording_of(task.name, task.method)
+        if path is not None and path.exists() and task.method in plan.cloud_methods:
             raise SettingsError(f"{path} is there already; choose another --record")
 
 

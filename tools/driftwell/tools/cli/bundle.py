@@ -1,11 +1,14 @@
 """`driftwell bundle`: make model bundles and look into them."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from driftwell.messages.errors import SettingsError
+
+if TYPE_CHECKING:
+    from driftwell.models.normalisation import Scope
 
 app = typer.Typer(help="Model bundles: weights with everything needed to run them.",
                   no_args_is_help=True)  # fmt: skip
@@ -27,6 +30,9 @@ def create(
         str | None, typer.Option(help="Of pixels / 255, a channel each: 0.485,0.456,0.406.")
     ] = None,
     std: Annotated[str | None, typer.Option(help="Likewise.")] = None,
+    adaptable: Annotated[
+        str, typer.Option(help="What may adapt: normalisation (its layers' state) or all weights.")
+    ] = "normalisation",
 ) -> None:
     """Make a bundle and run its self-test.
 
@@ -37,6 +43,7 @@ def create(
     from driftwell.models.factories import BUILT_INS
     from driftwell.models.preprocessing import Preprocessing
 
+    scope = _parse_adaptable(adaptable)
     known = BUILT_INS.get(model)
     if known is None and not (shape and classes and mean and std):
         raise SettingsError(
@@ -53,6 +60,7 @@ def create(
             mean=_parse_numbers(mean, "--mean") if mean else preprocessing.mean,
             std=_parse_numbers(std, "--std") if std else preprocessing.std,
         ),
+        scope=scope,
     )
     typer.echo(f"{out}: self-test passed, digest {bundle.digest[:12]}")
 
@@ -73,12 +81,20 @@ def show(path: Annotated[Path, typer.Argument(help="Folder of the bundle.")]) ->
         "classes": f"{len(manifest.classes)}: {', '.join(manifest.classes[:10])}",
         "preprocessing": f"mean {manifest.preprocessing.mean}, std {manifest.preprocessing.std}",
         "parameters": f"{manifest.parameters:,}",
-        "adaptable": f"{adaptable:,} values in {len(bundle.source)} arrays "
+        "adaptable": f"{bundle.scope}: {adaptable:,} values in {len(bundle.source)} arrays "
         f"({adaptable * 2 / 1e3:.1f} kB a delta at most)",
         "self-test": "passed",
     }
     for name, value in rows.items():
         typer.echo(f"{name:14} {value}")
+
+
+def _parse_adaptable(text: str) -> "Scope":
+    if text == "normalisation":
+        return "normalisation"
+    if text == "all":
+        return "all"
+    raise SettingsError(f"--adaptable {text!r} is not known; use normalisation or all")
 
 
 def _parse_shape(text: str) -> tuple[int, int, int]:

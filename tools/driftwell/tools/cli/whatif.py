@@ -59,7 +59,7 @@ def run_whatif(
 
     The first row is the live run, the second the same settings run again; then a row for each
     variant. Keys are settings of the devices (batch, filter.e_max) or of the cloud (seed,
-    method.policy.batch); method=NAME takes another method or a baseline (none, bn, tent, eta).
+    method.policy.batch); method=NAME takes another method or a baseline (none, bn, own, tent, eta).
     Exit code 1 if a variant failed.
 
     Example: driftwell whatif run.mcap --edge bundles/edge --foundation bundles/foundation

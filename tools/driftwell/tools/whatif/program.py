@@ -10,11 +10,11 @@ import structlog
 import torch
 from rich.console import Console
 
-from driftwell.cloud.learner import Learner
+from driftwell.cloud.assembly import make_learner
 from driftwell.messages.errors import SettingsError
 from driftwell.models.bundle import open_bundle
+from driftwell.tools.virtual.processes import Failure, run_side_by_side
 from driftwell.tools.whatif.curves import Curves
-from driftwell.tools.whatif.processes import Failure, run_side_by_side
 from driftwell.tools.whatif.progress import Lines
 from driftwell.tools.whatif.results import Outcome, Report, Result, is_reproduced, mark_front
 from driftwell.tools.whatif.streams import Choice
@@ -108,7 +108,7 @@ def _check_bundles(question: Question, survey: Survey) -> str:
     settings = survey.settings.cloud_settings(
         question.variants[0], group=survey.group, edge=question.edge, foundation=question.foundation
     )
-    Learner(foundation, edge, settings.method)  # refuses bundles that do not fit each other
+    make_learner(settings, edge=edge, foundation=foundation)  # refuses what does not fit
     return foundation.digest
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from driftwell.tools.virtual.tally import Made
 from driftwell.tools.whatif.curves import Curves
 from driftwell.tools.whatif.pareto import Point, pareto_front
 from driftwell.tools.whatif.variants import AS_RECORDED
@@ -13,15 +14,6 @@ from driftwell.tools.whatif.variants import AS_RECORDED
 LIVE: Final = "recorded live"
 UNKNOWN: Final = "-"
 FRONT: Final = "●"
-
-
-class Made(msgspec.Struct, frozen=True, kw_only=True):
-    """A version the cloud made."""
-
-    cohort: str
-    version: int
-    digest: str
-    """Of the adaptable state it leads to."""
 
 
 class Result(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,9 +14,7 @@ from driftwell.messages.topics import Kind
 from driftwell.recording.batches import Batch
 from driftwell.recording.reader import Recording, Selection
 from driftwell.recording.streams import Sender, StreamMessage, read_streams
-
-Run = tuple[str, str]
-"""A device, and one session of it: from one start of its program to the next."""
+from driftwell.tools.virtual.part import Run
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,12 @@ from driftwell.messages.state import State
 from driftwell.messages.topics import ROUTES, Address, Kind
 from driftwell.recording.form import MAX_MESSAGE, RecordedMessage
 from driftwell.recording.reader import Recording, Selection, address_of, is_of
+from driftwell.tools.virtual.part import Run
+from driftwell.tools.virtual.tally import Made, Tally
+from driftwell.tools.whatif.measuring import measure
 from driftwell.tools.whatif.recorded import RecordedSettings, read_documents
-from driftwell.tools.whatif.results import LIVE, Made, Outcome
-from driftwell.tools.whatif.streams import Choice, Run, read_parts
-from driftwell.tools.whatif.tally import Tally
+from driftwell.tools.whatif.results import LIVE, Outcome
+from driftwell.tools.whatif.streams import Choice, read_parts
 
 WIRE: Final = frozenset({Kind.SAMPLES, Kind.EVENT, Kind.STATE, Kind.HEAD})
 HOW_TO_RECORD: Final = (
@@ -188,12 +190,12 @@ class _Live:
             unknown = dict.fromkeys(
                 ("bytes_up", "bytes_down", "lag_s_p50", "versions", "applied", "refused")
             )
-            return self.tally.outcome(LIVE, **unknown)
+            return measure(self.tally, LIVE, **unknown)
         self.tally.made = [Made(cohort=c, version=v, digest=d) for c, v, d in sorted(self._made)]
         unknown = {}
         if str(Kind.SAMPLES) not in self._heard and self.tally.uploads:
             unknown["bytes_up"] = None
-        return self.tally.outcome(LIVE, **unknown)
+        return measure(self.tally, LIVE, **unknown)
 
     def _take_samples(self, recorded: RecordedMessage, batch: SampleBatch) -> None:
         self.models.add(batch.model)

@@ -20,10 +20,12 @@ from driftwell.models.bundle import Bundle, open_bundle
 from driftwell.recording.batches import Cutter
 from driftwell.recording.reader import Recording
 from driftwell.tools.bench.baselines import BASELINES, Baseline
+from driftwell.tools.virtual.part import Run
+from driftwell.tools.virtual.rig import Rig, head_packet, made
+from driftwell.tools.virtual.tally import Tally
+from driftwell.tools.whatif.measuring import measure
 from driftwell.tools.whatif.results import Outcome
-from driftwell.tools.whatif.rig import Rig, head_packet, made
-from driftwell.tools.whatif.streams import Choice, Run, read_parts
-from driftwell.tools.whatif.tally import Tally
+from driftwell.tools.whatif.streams import Choice, read_parts
 from driftwell.tools.whatif.variants import Variant
 
 REJECTED: Final = "rejected:"
@@ -73,7 +75,7 @@ def run_variant(job: Job, progress: Progress) -> Outcome:
         known: dict[str, float | None] = {"training_s": cloud.training_s, **_fates(cloud)}
         if not job.edges:
             known |= {"applied": None, "refused": None}
-        return tally.outcome(job.variant.name, **known)
+        return measure(tally, job.variant.name, **known)
 
 
 def _run_streams(job: Job, edge: Bundle, cloud: VirtualCloud, progress: Progress) -> Tally:
@@ -100,7 +102,7 @@ def _run_baseline(job: Job, edge: Bundle, name: str, progress: Progress) -> Outc
             tally.answer(baseline.answer(batch.images), batch.labels)
         tally.upload(0, part.time_ns)
         progress(done)
-    return tally.outcome(job.variant.name)
+    return measure(tally, job.variant.name)
 
 
 def _run_uploads(job: Job, cloud: VirtualCloud, progress: Progress) -> Tally:

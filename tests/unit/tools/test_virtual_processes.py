@@ -10,7 +10,7 @@ import psutil
 import pytest
 
 from driftwell.messages.errors import RecordingError
-from driftwell.tools.whatif.processes import Failure, run_side_by_side
+from driftwell.tools.virtual.processes import Failure, run_side_by_side
 
 
 class Notes:
@@ -48,6 +48,20 @@ def square(job: int, progress: Callable[[int], None]) -> tuple[int, int]:
         case _:
             pass
     return job * job, os.getpid()
+
+
+def test_an_answer_is_there_before_the_others_are() -> None:
+    """So that it can be kept while the rest goes on; a failure is told, too."""
+    notes = Notes()
+    had: list[tuple[int, bool, int]] = []
+
+    def have(place: int, answer: tuple[int, int] | Failure) -> None:
+        begun = len([one for one in notes.said if one[0] == "started"])
+        had.append((place, isinstance(answer, Failure), begun))
+
+    run_side_by_side(square, [3, 13, 2], at_once=1, watcher=notes, have=have)
+
+    assert had == [(0, False, 1), (1, True, 2), (2, False, 3)]
 
 
 def test_every_job_has_its_answer_in_its_place() -> None:

@@ -20,9 +20,9 @@ from driftwell.messages.images import pack_images
 from driftwell.messages.stream import StreamBatch, pack_stream_columns
 from driftwell.models.bundle import Bundle
 from driftwell.recording.streams import StreamMessage
-from driftwell.tools.whatif.rig import Rig
+from driftwell.tools.virtual.rig import Rig
+from driftwell.tools.virtual.tally import Tally
 from driftwell.tools.whatif.streams import Part
-from driftwell.tools.whatif.tally import Tally
 from driftwell.tools.whatif.variant_run import _fates
 
 BATCH = 16

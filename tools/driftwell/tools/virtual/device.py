@@ -1,25 +1,28 @@
-"""A device of a recorded run, answering the same images again.
+"""A device in virtual time.
 
 Its decisions are the edge's own: the node with its filter, the packing, the checks of a
 version. What is missing is what only a network and a disk need: spool, window, resends.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
+from driftwell.edge.assembly import build_node
 from driftwell.edge.node import EdgeNode, Predictions
-from driftwell.edge.packing import Selection, pack_selection, stamp
+from driftwell.edge.packing import Selection, stamp
 from driftwell.edge.settings import EdgeSettings
+from driftwell.edge.uploads import Origin, UploadBudget, origin_of
 from driftwell.messages.codec import decode, encode
 from driftwell.messages.errors import MalformedError, WireError
 from driftwell.messages.head import Head, Manifest
 from driftwell.messages.signing import verify_head
 from driftwell.messages.state import State
 from driftwell.models.bundle import Bundle
-from driftwell.recording.batches import Batch, Cutter
+from driftwell.recording.batches import Batch
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +35,8 @@ class Answer:
     """The version that answered first with this batch, if one did."""
     uploads: tuple[tuple[bytes, int], ...]
     """Encoded sample batches, numbered, and how many images each holds."""
+    forward_s: float
+    """Seconds in the network, by the clock the device was given."""
 
 
 @dataclass(slots=True)
@@ -41,18 +46,16 @@ class VirtualDevice:
     settings: EdgeSettings
     bundle: Bundle
     session: str
-    cutter: Cutter
+    monotonic_s: Callable[[], float] = lambda: 0.0
     node: EdgeNode = field(init=False)
+    budget: UploadBudget = field(init=False)
+    origin: Origin = field(init=False)
     last_seq: int = 0
 
     def __post_init__(self) -> None:
-        self.node = EdgeNode(
-            self.bundle,
-            self.settings.filter,
-            group=self.settings.group,
-            cohort=self.settings.cohort_name,
-            measure_first_batch=self.settings.statistics == "first-batch",
-        )
+        self.node = build_node(self.settings, self.bundle, self.monotonic_s)
+        self.budget = UploadBudget(self.settings.budget)
+        self.origin = origin_of(self.settings, model=self.bundle.digest)
 
     def answer(self, batch: Batch, *, now_ns: int) -> Answer:
         """Answer a batch and pack what the filter selects.
@@ -60,11 +63,12 @@ class VirtualDevice:
         Raises:
             ArrayError: if the images are not what the model takes.
         """
-        predictions = self.node.infer(batch.images)
+        predictions = self.node.infer(batch.images, rate=self.budget.rate)
         return Answer(
             predictions.label.astype(np.int64),
             predictions.swapped,
             tuple(self._uploads(batch, predictions, now_ns)),
+            predictions.forward_s,
         )
 
     def take_head(self, payload: bytes, *, now_ns: int) -> bool:
@@ -103,21 +107,22 @@ class VirtualDevice:
         self, batch: Batch, predictions: Predictions, now_ns: int
     ) -> list[tuple[bytes, int]]:
         mask = predictions.selected
-        limit_bytes = self.settings.message_limit_bytes
-        packed, _ = pack_selection(
+        prepared = self.budget.prepare(
             Selection(
                 batch.images[mask],
                 batch.index[mask],
                 predictions.entropy[mask],
                 predictions.label[mask],
             ),
-            device=self.settings.device,
-            cohort=self.settings.cohort_name,
-            model=self.bundle.digest,
+            self.origin,
+            seen=len(mask),
             clock_ns=now_ns,
-            limit_bytes=limit_bytes,
         )
-        return [(self._numbered(payload, limit_bytes), samples) for payload, samples in packed]
+        limit_bytes = self.origin.limit_bytes
+        return [
+            (self._numbered(payload, limit_bytes), samples)
+            for payload, samples in prepared.payloads
+        ]
 
     def _numbered(self, payload: bytes, limit_bytes: int) -> bytes:
         self.last_seq += 1

@@ -59,8 +59,17 @@ def run_side_by_side(
     *,
     at_once: int,
     watcher: Watcher,
+    have: Callable[[int, Value | Failure], None] = lambda _place, _answer: None,
 ) -> list[Value | Failure]:
-    """Run every job, at most `at_once` at the same time; what they led to, in their order."""
+    """Run every job, at most `at_once` at the same time; what they led to, in their order.
+
+    Args:
+        work: Run in a process of its own with a job, and a function to tell what is done.
+        jobs: What it is run with.
+        at_once: Processes at the same time.
+        watcher: Is told how they get on.
+        have: Called with the place of a job and what it led to, as soon as that is known.
+    """
     context = multiprocessing.get_context("spawn")
     waiting = deque(enumerate(jobs))
     running: list[_Running[Value]] = []
@@ -80,6 +89,7 @@ def run_side_by_side(
                 if _listen(one, watcher):
                     running.remove(one)
                     answers[one.place] = answer = one.answer or _vanished(one.process)
+                    have(one.place, answer)
                     watcher.ended(one.place, failed=isinstance(answer, Failure))
     finally:
         _end([one.process for one in running])

@@ -1,0 +1,160 @@
+"""BatchNorm by the statistics of the own stream, with those of the network as a prior.
+
+Each layer keeps an exponential average of mean and variance over the images it has seen,
+the present batch included. With n images behind it, and a prior worth N images
+(Schneider et al., NeurIPS 2020, section 3), the layer normalises by
+
+    mean = (1 - s) prior_mean + s own_mean,   variance likewise,   s = n / (n + N)
+
+So a single image moves little, and any batch size is right. Forward only.
+"""
+
+import math
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from driftwell.models.statistics import StatisticsSettings
+
+__all__ = ["OwnStatistics", "StatisticsSettings", "follow_own_statistics"]
+
+IMAGE_AXES: Final = 2
+FULL_MAP: Final = 64
+"""Pixels of a feature map up to which all count."""
+MANY_PIXELS: Final = 16_384
+"""Pixels a channel, over all images, from which a fourth counts, and an eighth from four times
+as many. Neighbours say nearly the same, and reading all of them is most of the cost."""
+MAX_SQUARE: Final = 1e37
+"""Largest sum of squares of a batch's means and variances that counts as finite: what is
+computed from them then is, too, in float32."""
+
+
+class OwnStatistics(nn.Module):
+    """Stands in for a BatchNorm layer of any dimension, with its very arrays under their names.
+
+    `running_mean` and `running_var`, float32 (C,), are the prior. They never move by
+    themselves; whoever writes into them calls `restart`. It works on the CPU.
+    """
+
+    weight: Tensor | None
+    bias: Tensor | None
+    running_mean: Tensor
+    running_var: Tensor
+
+    def __init__(self, layer: _BatchNorm, settings: StatisticsSettings) -> None:
+        super().__init__()
+        if layer.running_mean is None or layer.running_var is None:
+            raise ValueError("the layer keeps no running statistics")
+        self.register_parameter("weight", layer.weight)
+        self.register_parameter("bias", layer.bias)
+        self.register_buffer("running_mean", layer.running_mean)
+        self.register_buffer("running_var", layer.running_var)
+        self.eps = layer.eps
+        self.settings = settings
+        self._source = self._installed()
+        # The small arithmetic is numpy's, on both moments at once: its calls cost less.
+        self.own = np.zeros_like(self._source)
+        """The average over the own stream, float32 (2, C): mean and variance."""
+        self._used = np.empty_like(self._source)
+        self._used_mean, self._used_variance = torch.from_numpy(self._used).unbind()
+        self.restart()
+
+    def restart(self, *, elsewhere: bool = False) -> None:
+        """Forget the own average, and see what the prior is worth.
+
+        The source's statistics are worth `prior_images`, any others `version_images`: they
+        are of the present domain, unless they were measured `elsewhere`.
+        """
+        self.moments: NDArray[np.float32] | None = None
+        """Mean and variance of the last batch, (2, C); None: not seen, or not finite."""
+        self.images = 0.0
+        """Images behind the own average, less than 1 / rate and a batch."""
+        self._weight = 0.0
+        self.own.fill(0)
+        self._prior = self._installed()
+        is_source = np.array_equal(self._prior, self._source)
+        settings = self.settings
+        is_far = is_source or elsewhere
+        self._prior_images = settings.prior_images if is_far else settings.version_images
+
+    def forward(self, features: Tensor) -> Tensor:
+        """(N, C, ...) -> the same shape; the average takes the batch in, if it is finite."""
+        self.moments = _moments(features.detach()) if features.numel() else None
+        if self.moments is not None:
+            self._take_in(self.moments, len(features))
+        share = self.images / (self.images + self._prior_images) if self.images else 0.0
+        np.subtract(self.own, self._prior, out=self._used)
+        self._used *= share
+        self._used += self._prior
+        return functional.batch_norm(
+            features, self._used_mean, self._used_variance, self.weight, self.bias,
+            training=False, eps=self.eps,
+        )  # fmt: skip
+
+    def _installed(self) -> NDArray[np.float32]:
+        return np.stack([self.running_mean.numpy(), self.running_var.numpy()])
+
+    def _take_in(self, moments: NDArray[np.float32], count: int) -> None:
+        """Merge a batch of `count` images, exactly: the spread between means is variance, too."""
+        share = 1 - (1 - self.settings.rate) ** count
+        # Without this weight the zeros of the start would count, as in Adam.
+        self._weight += share * (1 - self._weight)
+        self.images = (1 - share) * self.images + count
+        step = share / self._weight
+        if step == 1:  # the first batch, to the bit
+            self.own[:] = moments
+            return
+        apart = moments - self.own
+        self.own += step * apart
+        between = apart[0]
+        between *= between
+        between *= step * (1 - step)
+        self.own[1] += between
+
+
+def follow_own_statistics(
+    network: nn.Module, settings: StatisticsSettings
+) -> tuple[OwnStatistics, ...]:
+    """Replace every BatchNorm that keeps running statistics, in place; return the new layers."""
+    replaced: dict[_BatchNorm, OwnStatistics] = {}
+    for parent in list(network.modules()):
+        for name, child in list(parent.named_children()):
+            if isinstance(child, _BatchNorm) and child.running_mean is not None:
+                if child not in replaced:
+                    replaced[child] = OwnStatistics(child, settings)
+                setattr(parent, name, replaced[child])
+    return tuple(replaced.values())
+
+
+def _moments(features: Tensor) -> NDArray[np.float32] | None:
+    """Mean and variance by channel, float32 (2, C), of (N, C, ...), N >= 1; None: not finite."""
+    # 15 times faster than torch.var_mean where channels lie last.
+    mean, variance = torch.batch_norm_update_stats(_thinned(features), None, None, 0.0)
+    moments = torch.cat((mean, variance))
+    if not torch.dot(moments, moments).item() <= MAX_SQUARE:  # NaN fails, too
+        return None
+    return moments.numpy().reshape(2, -1)
+
+
+def _thinned(features: Tensor) -> Tensor:
+    """All of (N, C, ...), or a dense part of (N, C, H, W) with many pixels a channel.
+
+    Of the part, each image gives every second column and every `step`-th row, and starts
+    one further than the image before it. If all started with the first, one border of the map
+    would count and not the other, and convolutions that go two steps at a time see even and
+    odd pixels differently: that cost 0.7 points on CIFAR-10-C's elastic_transform.
+    """
+    count, _, *maps = features.shape
+    pixels = count * math.prod(maps)
+    if len(maps) != IMAGE_AXES or math.prod(maps) <= FULL_MAP or pixels < MANY_PIXELS:
+        return features
+    step = 2 if pixels < 4 * MANY_PIXELS else 4
+    if count < step:
+        return features
+    height, width = maps[0] // step * step, maps[1] // 2 * 2
+    return torch.cat([features[i::step, :, i:height:step, i % 2 : width : 2] for i in range(step)])

@@ -1,0 +1,131 @@
+"""A network that follows its own stream: what moves, what starts again, what it tells."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from tests import tiny
+from torch import Tensor, nn
+
+from driftwell.models.bundle import Bundle
+from driftwell.models.network import Network, Preparation
+from driftwell.models.own_statistics import OwnStatistics
+from driftwell.models.statistics import StatisticsSettings
+
+IMAGES, OTHERS = tiny.make_images(32), tiny.make_images(32, seed=1) // 4
+SETTINGS = StatisticsSettings(rate=0.01, prior_images=8, version_images=64)
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return tiny.make_bundle(tmp_path, "edge")
+
+
+@pytest.fixture
+def network(bundle: Bundle) -> Network:
+    return bundle.network(own_statistics=SETTINGS)
+
+
+class Backwards(nn.Module):
+    """Its stem's layer is the last of its modules."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.late = nn.BatchNorm2d(1)
+        self.stem = nn.BatchNorm2d(1)
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 1, H, W) -> (N, 1)."""
+        return torch.as_tensor(self.late(torch.relu(self.stem(images)))).mean(dim=(2, 3))
+
+
+def test_answers_move_with_the_stream_and_the_state_does_not(
+    bundle: Bundle, network: Network
+) -> None:
+    """The same images are answered otherwise after others; the adaptable state keeps every bit."""
+    before = network.logits(IMAGES)
+    for _ in range(5):
+        network.logits(OTHERS)
+
+    assert not np.array_equal(network.logits(IMAGES), before)
+    state = network.state()
+    assert list(state) == list(bundle.source)
+    assert all(np.array_equal(state[name], bundle.source[name]) for name in state)
+
+
+def test_a_restart_takes_it_back_to_the_beginning(bundle: Bundle, network: Network) -> None:
+    """After it, a stream is answered bit for bit as by another network."""
+    network.logits(OTHERS)
+    network.restart_statistics()
+
+    other = bundle.network(own_statistics=SETTINGS)
+    for images in (IMAGES, OTHERS, IMAGES[:1]):
+        assert np.array_equal(network.logits(images), other.logits(images))
+
+
+def test_a_version_is_the_prior_of_what_comes_after(bundle: Bundle, network: Network) -> None:
+    """Its statistics weigh as many images as `version_images` says, and replace what was."""
+    version = tiny.applied(bundle)
+    network.logits(OTHERS)
+    network.install(version)
+    logits = network.logits(IMAGES)
+
+    # The same prior, worth as much, of a network whose source it is.
+    heavy = StatisticsSettings(rate=0.01, prior_images=64, version_images=0)
+    module = bundle.module()
+    module.load_state_dict({n: torch.from_numpy(a) for n, a in version.items()}, strict=False)
+    alike = Network(module, tiny.PREPROCESSING, own_statistics=heavy)
+    assert np.array_equal(logits, alike.logits(IMAGES))
+    state = network.state()
+    assert all(np.array_equal(state[name], version[name]) for name in version)
+
+
+def test_without_own_statistics_nothing_moves(bundle: Bundle) -> None:
+    """A plain network has torch's own layers, no signature, and nothing to restart."""
+    plain = bundle.network()
+    before = plain.logits(IMAGES)
+    plain.logits(OTHERS)
+    plain.restart_statistics()
+
+    assert plain.signature() is None
+    assert np.array_equal(plain.logits(IMAGES), before)
+    assert not any(isinstance(layer, OwnStatistics) for layer in plain.module.modules())
+
+
+def test_the_signature_is_the_last_batchs_at_the_stem(network: Network) -> None:
+    """Mean and variance of the first convolution's output, whatever came before; then nothing."""
+    assert network.signature() is None
+    for images in (OTHERS, IMAGES):
+        network.logits(images)
+    signature = network.signature()
+    assert signature is not None
+
+    features = network.module.conv1(Preparation(tiny.PREPROCESSING)(IMAGES)).detach()
+    variance, mean = torch.var_mean(features, (0, 2, 3), correction=0)
+    np.testing.assert_allclose(signature[0], mean, atol=1e-5)
+    np.testing.assert_allclose(signature[1], variance, rtol=1e-4)
+    assert [moment.dtype for moment in signature] == [np.float32, np.float32]
+    network.restart_statistics()
+    assert network.signature() is None
+
+
+def test_the_stem_is_the_first_of_the_pass_not_of_the_modules() -> None:
+    """Modules may be made in any order; the signature is that of the images themselves here."""
+    network = Network(Backwards(), tiny.PREPROCESSING, own_statistics=SETTINGS)
+    for images in (IMAGES, OTHERS):
+        network.logits(images)
+        signature = network.signature()
+        assert signature is not None
+        inputs = Preparation(tiny.PREPROCESSING)(images)
+        np.testing.assert_allclose(signature[0], [inputs.mean()], rtol=1e-4)
+
+
+def test_a_network_without_batch_norm_has_no_signature(tmp_path: Path) -> None:
+    """LayerNorm needs no stream: the answers are those of the plain network."""
+    bundle = tiny.make_bundle(tmp_path, "layer_norm")
+    network = bundle.network(own_statistics=SETTINGS)
+    network.logits(OTHERS)
+
+    assert np.array_equal(network.logits(IMAGES), bundle.network().logits(IMAGES))
+    assert network.signature() is None

@@ -1,0 +1,1 @@
+"""Devices and their cloud in virtual time: no network, no waiting, the same every time."""
