@@ -17,6 +17,7 @@ from driftwell.messages import (
 )
 from driftwell.messages.arrays import DTYPES, pack_arrays
 from driftwell.messages.delta import FLOAT16_MAX
+from driftwell.messages.images import MAX_QUALITY
 
 array_names: Final = st.from_regex(r"[a-z0-9_.]{1,24}", fullmatch=True)
 float32s: Final = st.floats(allow_nan=False, allow_infinity=False, width=32)
@@ -49,7 +50,7 @@ def images(*, max_side: int = 9) -> SearchStrategy[NDArray[np.uint8]]:
 
 def packed_images() -> SearchStrategy[PackedImages]:
     """Images in their wire form."""
-    qualities = st.none() | st.integers(1, 100)
+    qualities = st.none() | st.integers(1, MAX_QUALITY)
     return st.builds(lambda pixels, quality: pack_images(pixels, quality=quality),
                      images(), qualities)  # fmt: skip
 

@@ -1,6 +1,6 @@
 """The messages behind the golden files: fixed values and one fixed key, nothing drawn.
 
-To keep the bytes independent of the zstd and libwebp at hand, what they compress stands here
+To keep the bytes independent of the zstd and libjpeg at hand, what they compress stands here
 as it was compressed once.
 """
 
@@ -49,10 +49,16 @@ PUBLIC_KEY: Final = KEY.public_key().public_bytes_raw()
 PIXELS: Final = np.tile(np.arange(8, dtype=np.uint8).reshape(1, 1, 8, 1), (2, 8, 1, 3))
 """Two images of 8 x 8 pixels, three channels; each row runs 0, 1, ..., 7."""
 PIXELS_COMPRESSED: Final = bytes.fromhex("28b52ffd6080007d0000200001000103006d2b0a008c078005")
-PIXELS_WEBP: Final = bytes.fromhex(
-    "524946462600000057454250565038201a0000003001009d012a1000080002c04c25a400037000fef7e612000000"
+PIXELS_JPEG: Final = bytes.fromhex(
+    "ffd8ffe000104a46494600010100000100010000ffdb004300080606070605080707070909080a0c140d0c0b0b0c"
+    "1912130f141d1a1f1e1d1a1c1c20242e2720222c231c1c2837292c30313434341f27393d38323c2e333432ffdb00"
+    "43010909090c0b0c180d0d1832211c21323232323232323232323232323232323232323232323232323232323232"
+    "3232323232323232323232323232323232323232ffc00011080008001003011100021101031101ffc40015000101"
+    "00000000000000000000000000000007ffc4001510010100000000000000000000000000000002ffc40014010100"
+    "000000000000000000000000000000ffc40014110100000000000000000000000000000000ffda000c0301000211"
+    "0311003f008140100fffd9"
 )
-"""A sheet of 16 x 8 pixels; decoded, they are within 4 of `PIXELS`."""
+"""A sheet of 16 x 8 pixels; decoded, they are within 1 of `PIXELS`."""
 SYMBOLS: Final = np.array([1, -1, 127, -127, 0, 3], np.int8)
 SYMBOLS_COMPRESSED: Final = bytes.fromhex("28b52ffd200631000001ff7f810003")
 
@@ -172,7 +178,7 @@ SAMPLES_COMPRESSED: Final = SampleBatch(
     images=PackedImages(encoding="x-zstd", shape=(2, 8, 8, 3), data=PIXELS_COMPRESSED),
     columns=COLUMNS,
 )
-SAMPLES_WEBP: Final = SampleBatch(
+SAMPLES_JPEG: Final = SampleBatch(
     device="cam-7",
     session=SESSION,
     seq=43,
@@ -180,7 +186,7 @@ SAMPLES_WEBP: Final = SampleBatch(
     model=MODEL,
     oldest_seq=39,
     cohort="cam-7",
-    images=PackedImages(encoding="webp", shape=(2, 8, 8, 3), data=PIXELS_WEBP),
+    images=PackedImages(encoding="jpeg", shape=(2, 8, 8, 3), data=PIXELS_JPEG),
     columns=COLUMNS,
 )
 STATE: Final = State(
@@ -279,7 +285,7 @@ FIXED: Final[dict[str, Message]] = {
     "head-int8": HEAD_INT8,
     "samples": SAMPLES,
     "samples-compressed": SAMPLES_COMPRESSED,
-    "samples-webp": SAMPLES_WEBP,
+    "samples-jpeg": SAMPLES_JPEG,
     "state": STATE,
     "state-lost": STATE_LOST,
     "stream": STREAM,

@@ -78,7 +78,7 @@ def test_the_frozen_pixels_still_unpack(name: str) -> None:
 
 def test_the_frozen_pixels_with_loss_still_decode() -> None:
     """The golden contact sheet is still a picture of the same two images, nearly."""
-    batch = decode((FOLDER / "samples-webp.bin").read_bytes())
+    batch = decode((FOLDER / "samples-jpeg.bin").read_bytes())
 
     assert isinstance(batch, SampleBatch)
     unpacked = unpack_images(batch.images)

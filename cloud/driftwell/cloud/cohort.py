@@ -5,7 +5,7 @@ All of it can be rebuilt from the ledger, and is after a restart.
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import islice
 
 import numpy as np
@@ -37,6 +37,16 @@ class Work:
     """The step's own randomness, after the replayed images were drawn with it."""
 
 
+@dataclass(frozen=True, slots=True)
+class _Kept:
+    """An image of the replay buffer, and where it comes from."""
+
+    batch_id: int
+    device: str
+    domain: int
+    image: NDArray[np.uint8]
+
+
 class Cohort:
     """Devices that share one adapted state."""
 
@@ -47,8 +57,8 @@ class Cohort:
         self.result = ""
         """The digest of the newest version's state; empty before the first."""
         self.members: set[str] = set()
-        self._pending: deque[tuple[StoredBatch, Pixels]] = deque()
-        self._buffer: deque[tuple[int, NDArray[np.uint8]]] = deque(maxlen=capacity)
+        self._pending: deque[tuple[StoredBatch, Pixels, int]] = deque()
+        self._buffer: deque[_Kept] = deque(maxlen=capacity)
         self.pending = 0
         """Samples that wait for a step."""
 
@@ -60,23 +70,41 @@ class Cohort:
     @property
     def oldest_batch_id(self) -> int:
         """The oldest batch the buffer still holds an image of."""
-        return self._buffer[0][0] if self._buffer else 0
+        return self._buffer[0].batch_id if self._buffer else 0
 
-    def push(self, batch: StoredBatch, images: Pixels) -> None:
-        """Add a stored batch; what was used of it before a restart goes to the buffer."""
+    def push(self, batch: StoredBatch, images: Pixels, *, domain: int = 0) -> None:
+        """Add a stored batch; what was used of it before a restart goes to the buffer.
+
+        Args:
+            batch: As it stands in the ledger.
+            images: Its images.
+            domain: How often its device had drifted when they came.
+        """
         self.members.add(batch.device)
-        self._buffer.extend((batch.id, image) for image in images[: batch.used])
+        if batch.used:
+            self._forget_domains(batch.device, before=domain)
+        self._keep(batch, images[: batch.used], domain)
         rest = images[batch.used :]
         if len(rest):
-            self._pending.append((batch, rest))
+            self._pending.append((batch, rest, domain))
             self.pending += len(rest)
+
+    def _keep(self, batch: StoredBatch, images: Pixels, domain: int) -> None:
+        self._buffer.extend(_Kept(batch.id, batch.device, domain, image) for image in images)
+
+    def _forget_domains(self, device: str, *, before: int) -> None:
+        """Forget what a device sent of domains before this one: it would teach the wrong thing."""
+        kept = [e for e in self._buffer if e.device != device or e.domain >= before]
+        if len(kept) < len(self._buffer):
+            self._buffer = deque(kept, maxlen=self._buffer.maxlen)
+            self.models = replace(self.models, targets=self.models.targets[:0])
 
     def peek(self, samples: int) -> tuple[Pixels, Taken]:
         """The oldest pending samples, left where they are."""
         images: list[Pixels] = []
         taken: Taken = []
         wanted = samples
-        for batch, rest in self._pending:
+        for batch, rest, _ in self._pending:
             if wanted == 0:
                 break
             images.append(rest[:wanted])
@@ -88,17 +116,19 @@ class Cohort:
         """Move the oldest pending samples to the replay buffer."""
         self.pending -= samples
         while samples:
-            batch, rest = self._pending.popleft()
-            self._buffer.extend((batch.id, image) for image in rest[:samples])
+            batch, rest, domain = self._pending.popleft()
+            self._keep(batch, rest[:samples], domain)
             if len(rest) > samples:
-                self._pending.appendleft((batch, rest[samples:]))
+                self._pending.appendleft((batch, rest[samples:], domain))
             samples -= min(samples, len(rest))
 
     def work(
         self, plan: Plan, *, replay: ReplaySettings, seed: int, shape: tuple[int, int, int]
     ) -> Work:
-        """Gather a step's images; nothing moves until the step is committed."""
+        """Gather a step's images; but for domains that are over, nothing moves until the commit."""
         uploads, taken = self.peek(plan.learn)
+        for (batch, _), (_, _, domain) in zip(taken, self._pending, strict=False):
+            self._forget_domains(batch.device, before=domain)
         generator = step_generator(seed, self.name, self.models.steps)
         positions = choose_replay(replay, self.buffered, generator)
         return Work(self, plan, uploads, self.replayed(positions, shape), taken, generator)
@@ -110,7 +140,7 @@ class Cohort:
         entries = iter(self._buffer)
         at = 0
         for position in wanted:  # one pass: a deque has no quick way into its middle
-            images.append(next(islice(entries, position - at, None))[1])
+            images.append(next(islice(entries, position - at, None)).image)
             at = position + 1
         return np.stack(images) if images else np.zeros((0, *shape), np.uint8)
 

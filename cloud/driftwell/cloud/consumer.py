@@ -110,7 +110,7 @@ class Consumer:
             for batch in self.ledger.batches(name):
                 message = decode(batch.payload, limit_bytes=len(batch.payload))
                 if isinstance(message, SampleBatch):
-                    cohort.push(batch, self._admit(message))
+                    cohort.push(batch, self._admit(message), domain=message.domain)
             self._active[name] = None
         for version in self.ledger.newest_versions():
             if version.cohort in self.cohorts:
@@ -142,7 +142,7 @@ class Consumer:
         if stored is None:
             self.counters["duplicates"] += 1
         else:
-            cohort.push(stored, images)
+            cohort.push(stored, images, domain=batch.domain)
         self._active[cohort.name] = None
         self.settlement.wait(cohort.name, batch.device, batch.session)
         if self.is_idle(cohort):

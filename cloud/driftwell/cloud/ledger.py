@@ -126,9 +126,10 @@ class Ledger:
         return tuple(Refused(seq=seq, code=code) for seq, code in rows)
 
     def cohorts(self) -> list[str]:
-        """Every cohort that ever had a sample, in order of its first."""
-        rows = self._database.execute("SELECT cohort FROM batches GROUP BY cohort ORDER BY min(id)")
-        return [str(row[0]) for row in rows]
+        """Every cohort with samples or models, in order of the first sample that is kept."""
+        fed = self._database.execute("SELECT cohort FROM batches GROUP BY cohort ORDER BY min(id)")
+        begun = self._database.execute("SELECT cohort FROM cohorts ORDER BY cohort")
+        return list(dict.fromkeys(str(row[0]) for row in [*fed, *begun]))
 
     def batches(self, cohort: str) -> Iterator[StoredBatch]:
         """A cohort's batches in order: the buffer's, then the pending ones."""

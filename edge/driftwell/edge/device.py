@@ -8,7 +8,7 @@ import asyncio
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Final, Literal
 
 import numpy as np
@@ -23,6 +23,7 @@ from driftwell.edge.packing import Selection, stamp
 from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.sources import SourceBatch
 from driftwell.edge.spool import Spool
+from driftwell.edge.timing import Timing
 from driftwell.edge.uploads import UploadBudget, decode_state, encode_state, origin_of
 from driftwell.messages.ack import Ack
 from driftwell.messages.codec import decode
@@ -32,10 +33,10 @@ from driftwell.messages.head import Head, Manifest
 from driftwell.messages.signing import verify_head
 
 MAX_REPORTS: Final = 256
-LATENCY_WINDOW: Final = 512  # batches
 TRUSTED_KEY: Final = "trusted-key"
 LAST_HEAD: Final = "head"
 BUDGET: Final = "budget"
+DOMAIN: Final = "domain"
 
 log = structlog.get_logger()
 
@@ -47,18 +48,6 @@ class Clocks:
     wall_ns: Callable[[], int]
     """Nanoseconds since the Unix epoch; may jump."""
     monotonic_s: Callable[[], float]
-
-
-@dataclass(slots=True)
-class Timing:
-    """Where the edge's time goes, in seconds; waiting is not counted."""
-
-    forward_s: float = 0.0
-    other_s: float = 0.0
-    batches: int = 0
-    latency_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
-    lag_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
-    publish_s: deque[float] = field(default_factory=lambda: deque(maxlen=LATENCY_WINDOW))
 
 
 class Device:
@@ -102,6 +91,7 @@ class Device:
         )
         self.budget = UploadBudget(settings.budget, decode_state(spool.recall(BUDGET)))
         self._origin = origin_of(settings, model=node.bundle.digest)
+        node.domain = int(spool.recall(DOMAIN) or b"0")
         self._event_seq = 0
 
     @property
@@ -156,6 +146,7 @@ class Device:
             batch.index[mask],
             predictions.entropy[mask],
             predictions.label[mask],
+            predictions.domain,
         )
         prepared = self.budget.prepare(
             selection, self._origin, seen=len(mask), clock_ns=self.clocks.wall_ns()
@@ -168,7 +159,11 @@ class Device:
             booked["dropped:spool-full"] = sum(samples for _, samples in payloads)
             payloads = []
         self.spool.settle(removed, "dropped:spool-full")
-        remembered = {position_name: batch.position, BUDGET: encode_state(self.budget.state)}
+        remembered = {
+            position_name: batch.position,
+            BUDGET: encode_state(self.budget.state),
+            DOMAIN: str(predictions.domain).encode(),
+        }
         entries = self.spool.add(payloads, booked=booked, remembered=remembered)
         if entries is None:
             log.warning("spool.disk-full", lost_samples=len(selection))

@@ -47,6 +47,8 @@ class Predictions:
     forward_s: float
     """Seconds in the network, by the clock the node was given."""
 
+    domain: int
+    """How often the stream had drifted, this batch included."""
     drift: DriftVerdict | None
     """What the detector said of the batch; None: it does not watch, or the batch was not finite."""
 
@@ -109,6 +111,8 @@ class EdgeNode:
         self._choice = Chooser(selection, classes=len(bundle.manifest.classes))
         self._drift_settings = drift if statistics == "own" else None
         self._drift_state = DriftState()
+        self.domain = 0
+        """How often the stream has drifted; whoever keeps it over restarts sets it."""
         self._measure_next = statistics == "first-batch"
 
     @property
@@ -166,6 +170,7 @@ class EdgeNode:
         scores = score(logits)
         judgement = judge(self.settings, self.filter_state, scores.entropy, self._classes)
         self.filter_state = judgement.state
+        drift = self._watch(scores.entropy)
         verdicts = self._choice.choose(logits, scores.entropy, judgement.verdicts, rate)
         return Predictions(
             logits=logits,
@@ -176,7 +181,8 @@ class EdgeNode:
             version=self._incumbent.version,
             swapped=swapped,
             forward_s=forward_s,
-            drift=self._watch(scores.entropy),
+            drift=drift,
+            domain=self.domain,
         )
 
     def _watch(self, entropy: NDArray[np.float32]) -> DriftVerdict | None:
@@ -191,6 +197,7 @@ class EdgeNode:
         verdict = watch(self._drift_settings, self._drift_state, signature, float(entropy.mean()))
         self._drift_state = verdict.state
         if verdict.drifted:
+            self.domain += 1
             self._network.restart_statistics(elsewhere=True)
             self.filter_state = FilterState()
         return verdict

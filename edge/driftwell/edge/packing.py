@@ -28,6 +28,8 @@ class Selection:
     index: NDArray[np.uint64]
     entropy: NDArray[np.float32]
     prediction: NDArray[np.uint16]
+    domain: int = 0
+    """How often the device had drifted when they came."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -35,7 +37,13 @@ class Selection:
     def part(self, start: int, stop: int) -> "Selection":
         """The samples from `start` up to, not including, `stop`."""
         cut = slice(start, stop)
-        return Selection(self.images[cut], self.index[cut], self.entropy[cut], self.prediction[cut])
+        return Selection(
+            self.images[cut],
+            self.index[cut],
+            self.entropy[cut],
+            self.prediction[cut],
+            self.domain,
+        )
 
 
 def pack_selection(
@@ -50,7 +58,7 @@ def pack_selection(
 ) -> tuple[list[tuple[bytes, int]], int]:
     """Encode a selection as few batches as the limit allows, halving what is too large.
 
-    `quality` is that of `pack_images`: 1 to 100, or None for images without loss.
+    `quality` is that of `pack_images`: 1 to 95, or None for images without loss.
 
     Returns:
         Encoded batches with their sample counts, in order, and the number of samples left
@@ -68,6 +76,7 @@ def pack_selection(
         oldest_seq=0,
         images=pack_images(selection.images, quality=quality),
         columns=pack_columns(selection.index, selection.entropy, selection.prediction),
+        drifts=selection.domain or msgspec.UNSET,
     )
     payload = msgspec.msgpack.encode(batch)
     if len(payload) + STAMP_BYTES <= limit_bytes:

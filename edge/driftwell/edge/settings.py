@@ -33,7 +33,7 @@ class UploadSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """What selected samples are turned into."""
 
     quality: Annotated[int, msgspec.Meta(ge=1, le=MAX_QUALITY)] | None = None
-    """WebP quality of uploaded images; None: without loss."""
+    """JPEG quality of uploaded images; None: without loss."""
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -29,7 +29,7 @@ class Origin:
     limit_bytes: int
     """Of one message."""
     quality: int | None
-    """Of WebP; None: without loss."""
+    """Of JPEG; None: without loss."""
     overhead_bytes: int
     """What a packet takes beside the encoded batch, at most."""
 

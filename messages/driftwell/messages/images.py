@@ -5,7 +5,7 @@
 images this saves a quarter to a half; on pure noise next to nothing, and then the raw
 bytes travel. Decoding is a cumulative sum, so it runs at memory speed.
 
-`webp` gives up exact pixels for a fraction of the bytes, at a quality the sender chooses.
+`jpeg` gives up exact pixels for a fraction of the bytes, at a quality the sender chooses.
 """
 
 import math
@@ -21,7 +21,7 @@ from driftwell.messages.errors import ArrayError
 from driftwell.messages.frames import unpack_frame
 
 ZSTD_LEVEL: Final = 3
-MAX_QUALITY: Final = 100
+MAX_QUALITY: Final = 95  # what JPEG adds above it is bytes, hardly nearness
 MAX_UNPACKED: Final = 256 * 1024 * 1024  # bytes of pixels in one message, packed or not
 
 Pixels = NDArray[np.uint8]
@@ -31,7 +31,7 @@ Extent = Annotated[int, msgspec.Meta(ge=1)]
 class PackedImages(msgspec.Struct, frozen=True, kw_only=True):
     """N images of one size as they travel."""
 
-    encoding: Literal["raw", "webp", "x-zstd"]
+    encoding: Literal["jpeg", "raw", "x-zstd"]
     shape: tuple[Extent, Extent, Extent, Extent]  # N, H, W, C
     data: bytes
 
@@ -41,8 +41,8 @@ def pack_images(images: Pixels, *, quality: int | None = None) -> PackedImages:
 
     Args:
         images: What to pack.
-        quality: 1 to 100: WebP of that quality, where the images have one or three
-            channels and it is smaller than packing without loss; None: without loss.
+        quality: 1 to 95: JPEG of that quality, where the images have one or three channels,
+            can be encoded so, and are smaller than packed without loss; None: without loss.
 
     Raises:
         ArrayError: if dtype, shape or quality are others.
@@ -56,10 +56,13 @@ def pack_images(images: Pixels, *, quality: int | None = None) -> PackedImages:
         raise ArrayError(f"the quality of images is 1 to {MAX_QUALITY}, not {quality}")
     if sheet_size(exact.shape) is None:
         return exact
-    sheet = encode_sheet(images, quality)
+    try:
+        sheet = encode_sheet(images, quality)
+    except ArrayError:
+        return exact
     if len(sheet) >= len(exact.data):
         return exact
-    return PackedImages(encoding="webp", shape=exact.shape, data=sheet)
+    return PackedImages(encoding="jpeg", shape=exact.shape, data=sheet)
 
 
 def _pack_exactly(images: Pixels) -> PackedImages:
@@ -75,7 +78,7 @@ def _pack_exactly(images: Pixels) -> PackedImages:
 
 
 def unpack_images(packed: PackedImages) -> Pixels:
-    """Give the images back as uint8 (N, H, W, C); every pixel as it was, except from `webp`.
+    """Give the images back as uint8 (N, H, W, C); every pixel as it was, except from `jpeg`.
 
     Raises:
         ArrayError: if the bytes do not unpack to exactly what the shape demands.
@@ -89,7 +92,7 @@ def unpack_images(packed: PackedImages) -> Pixels:
                 f"images of shape {packed.shape} take {demanded} bytes, {len(packed.data)} came"
             )
         return np.frombuffer(packed.data, dtype=np.uint8).reshape(packed.shape)
-    if packed.encoding == "webp":
+    if packed.encoding == "jpeg":
         return decode_sheet(packed.data, packed.shape)
     content = unpack_frame(packed.data, demanded, what="packed images")
     planes = np.frombuffer(content, dtype=np.uint8)

@@ -2,6 +2,7 @@
 
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -29,6 +30,13 @@ class SampleBatch(Envelope, frozen=True, kw_only=True, tag="samples"):
     """Whose adapted state the samples are for; the device's own name unless it shares one."""
     images: PackedImages
     columns: NamedArrays
+    drifts: Count | msgspec.UnsetType = msgspec.UNSET
+    """Drifts the device had noticed when it took the images; absent before the first."""
+
+    @property
+    def domain(self) -> int:
+        """Number of the device's domain the images are of: how often it had drifted."""
+        return 0 if isinstance(self.drifts, msgspec.UnsetType) else self.drifts
 
     @property
     def count(self) -> int:

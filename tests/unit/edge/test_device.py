@@ -195,11 +195,11 @@ def test_a_version_is_there_again_after_a_restart(
 
 
 def test_the_quality_of_uploads_is_a_setting(bundle: Bundle, spool: Spool) -> None:
-    """With `upload.quality` selected images travel as WebP; they are booked as ever."""
+    """With `upload.quality` selected images travel as JPEG; they are booked as ever."""
     settings = msgspec.structs.replace(SETTINGS, upload=UploadSettings(quality=1))
     device = make_device(bundle, spool, settings)
-    see(device)
+    see(device, 16)
 
     sent = send_all(device)
 
-    assert [(batch.images.encoding, batch.count) for batch in sent] == [("webp", 4)]
+    assert [(batch.images.encoding, batch.count) for batch in sent] == [("jpeg", 16)]

@@ -51,7 +51,14 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "#### `manifest`": messages.Manifest,
     "#### `provenance`": messages.Provenance,
 }
-WORDS: Final = {"None": "nil", "False": "false", "''": '""', "()": "empty", "b''": '""'}
+WORDS: Final = {
+    "UNSET": "absent",
+    "None": "nil",
+    "False": "false",
+    "''": '""',
+    "()": "empty",
+    "b''": '""',
+}
 
 
 def own_fields(struct: type[msgspec.Struct]) -> list[msgspec.structs.FieldInfo]:

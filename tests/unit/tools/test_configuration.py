@@ -44,13 +44,13 @@ def test_later_wins(tmp_path: Path) -> None:
 
 
 def test_the_quality_of_uploads(tmp_path: Path) -> None:
-    """Without a word uploads are without loss; a quality is 1 to 100."""
-    file = write(tmp_path, "[upload]\nquality = 100\n")
+    """Without a word uploads are without loss; a quality is 1 to 95."""
+    file = write(tmp_path, "[upload]\nquality = 95\n")
 
     assert read().upload.quality is None
-    assert read(file=file).upload.quality == 100
+    assert read(file=file).upload.quality == 95
     assert read("upload.quality=1", file=file).upload.quality == 1
-    for wrong in ("0", "101", "'high'"):
+    for wrong in ("0", "96", "'high'"):
         with pytest.raises(SettingsError, match="quality"):
             read(f"upload.quality={wrong}")
 

@@ -14,7 +14,7 @@ from driftwell.recording.batches import Batch
 from driftwell.tools.virtual.device import VirtualDevice
 
 
-@pytest.mark.parametrize(("quality", "encoding"), [(None, "raw"), (1, "webp")])
+@pytest.mark.parametrize(("quality", "encoding"), [(None, "raw"), (1, "jpeg")])
 def test_the_quality_of_uploads_counts(tmp_path: Path, quality: int | None, encoding: str) -> None:
     """What the setting says of the images' encoding is what a repeated run sends."""
     bundle = tiny.make_bundle(tmp_path, "edge")
@@ -23,10 +23,10 @@ def test_the_quality_of_uploads_counts(tmp_path: Path, quality: int | None, enco
         filter=FilterSettings(e_max=1.0, e_min=0.0), upload=UploadSettings(quality=quality),
     )  # fmt: skip
     device = VirtualDevice(settings, bundle, tiny.SESSION)
-    batch = Batch(tiny.make_images(4), np.arange(4, dtype=np.uint64), np.zeros(4, np.int64))
+    batch = Batch(tiny.make_images(16), np.arange(16, dtype=np.uint64), np.zeros(16, np.int64))
 
     ((payload, samples),) = device.answer(batch, now_ns=tiny.NOW_NS).uploads
 
     message = decode(payload)
     assert isinstance(message, SampleBatch)
-    assert (message.images.encoding, samples) == (encoding, 4)
+    assert (message.images.encoding, samples) == (encoding, 16)

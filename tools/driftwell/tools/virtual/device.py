@@ -113,6 +113,7 @@ class VirtualDevice:
                 batch.index[mask],
                 predictions.entropy[mask],
                 predictions.label[mask],
+                predictions.domain,
             ),
             self.origin,
             seen=len(mask),
