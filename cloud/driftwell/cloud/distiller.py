@@ -96,7 +96,7 @@ class Distiller:
         targets = np.concatenate(
             [
                 self._known(models, replay),
-                self._teacher.targets(uploads, replay[-CONTEXT:]),
+                self._teacher.targets(uploads, _spread(replay, CONTEXT)),
             ]
         )
         images = np.concatenate([replay, uploads])
@@ -168,3 +168,9 @@ class Distiller:
             self._judge.install(state)
             answers.append(answer_together(self._judge, images))
         return judge_candidate(self._gate, teacher=teacher, candidate=answers[0], parent=answers[1])
+
+
+def _spread(images: Pixels, count: int) -> Pixels:
+    """At most `count` of them, evenly spread: the newest alone may all show the same class."""
+    chosen = np.linspace(0, len(images) - 1, min(count, len(images)))
+    return images[chosen.round().astype(np.int64)]

@@ -27,11 +27,11 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return bundle(tmp_path_factory.mktemp("bundle") / "edge", seed=0)
 
 
-def bundle(folder: Path, seed: int) -> Bundle:
+def bundle(folder: Path, seed: int, model: str = "edge") -> Bundle:
     return create_bundle(
         folder,
-        model="tests.tiny:edge",
-        weights=tiny.weights_of(tiny.edge(), seed),
+        model=f"tests.tiny:{model}",
+        weights=tiny.weights_of(getattr(tiny, model)(), seed),
         shape=tiny.SHAPE,
         classes=tiny.CLASSES,
         preprocessing=tiny.PREPROCESSING,
