@@ -11,9 +11,9 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from tests import tiny
 
 from driftwell.broker.memory import MemoryBroker, MemoryConnection
+from driftwell.edge.assembly import build_node
 from driftwell.edge.device import Clocks, Device
 from driftwell.edge.filter import FilterSettings
-from driftwell.edge.node import EdgeNode
 from driftwell.edge.settings import EdgeSettings, UploadSettings
 from driftwell.edge.sources import SourceBatch
 from driftwell.edge.spool import Spool
@@ -24,7 +24,11 @@ from driftwell.messages.samples import SampleBatch
 from driftwell.models.bundle import Bundle
 
 SETTINGS = EdgeSettings(
-    bundle=Path("b"), source="npz:x", device="cam-1", filter=FilterSettings(e_max=1.0, e_min=0.0)
+    bundle=Path("b"),
+    source="npz:x",
+    device="cam-1",
+    statistics="delivered",
+    filter=FilterSettings(e_max=1.0, e_min=0.0),
 )
 
 
@@ -42,7 +46,7 @@ def device(bundle: Bundle, spool: Spool) -> Device:
 def make_device(
     bundle: Bundle, spool: Spool, settings: EdgeSettings = SETTINGS, session: str = tiny.SESSION
 ) -> Device:
-    node = EdgeNode(bundle, settings.filter, cohort="cam-1", statistics="delivered")
+    node = build_node(settings, bundle, tiny.Ticks())
     connection = MemoryConnection(broker=MemoryBroker(), client_id="cam-1", subscriptions=())
     return Device(
         settings, node=node, spool=spool, connection=connection, session=session,

@@ -1,0 +1,77 @@
+"""What a device keeps over a restart besides its samples: its budget, and how often it drifted."""
+
+from contextlib import closing
+from pathlib import Path
+
+import msgspec
+import numpy as np
+from tests import tiny
+from tests.unit.edge.test_device import SETTINGS, make_device
+
+from driftwell.edge.budget import BudgetSettings
+from driftwell.edge.device import Device
+from driftwell.edge.drift import DriftSettings
+from driftwell.edge.sources import SourceBatch
+from driftwell.edge.spool import Spool
+from driftwell.messages.codec import decode
+from driftwell.messages.images import Pixels
+from driftwell.messages.samples import SampleBatch
+from driftwell.models.bundle import Bundle
+
+LIMIT = 20_000
+BUDGETED = msgspec.structs.replace(SETTINGS, budget=BudgetSettings(bytes_total=LIMIT))
+
+
+def see(device: Device, images: Pixels) -> None:
+    predictions = device.node.infer(images, rate=device.budget.rate)
+    device.record(predictions, 0.0)
+    batch = SourceBatch(images, np.arange(len(images), dtype=np.uint64), b"4")
+    device.keep_selected(batch, predictions, position_name="position:npz:x")
+
+
+def sizes(device: Device) -> list[int]:
+    """Of the sample batches in the spool, as they are sent."""
+    sent = []
+    while (message := device.next_message()) is not None:
+        sent.append(len(message[1]))
+    return sent
+
+
+def test_the_budget_holds_over_a_restart(bundle: Bundle, tmp_path: Path) -> None:
+    """Not one byte over in both lives together; what did not fit is booked.
+
+    Nothing is acknowledged, so the second life has the first one's batches to send, too.
+    """
+    for session in ("1" * 16, "2" * 16):
+        with closing(Spool(tmp_path, "cam-1")) as spool:
+            device = make_device(bundle, spool, BUDGETED, session)
+            for seed in range(4):
+                see(device, tiny.make_images(64, seed))
+            sent = sizes(device)
+            books = spool.books()
+
+    assert 0 < sum(sent) <= LIMIT
+    assert books["dropped:over-budget"] > 0
+    assert books["selected"] == books["spooled"] + books["dropped:over-budget"]
+
+
+def test_a_drift_is_told_and_counted_over_a_restart(bundle: Bundle, tmp_path: Path) -> None:
+    """An event, a counter, the domain in the sample batches, and the number after a restart."""
+    settings = msgspec.structs.replace(SETTINGS, statistics="own", drift=DriftSettings())
+    with closing(Spool(tmp_path, "cam-1")) as spool:
+        device = make_device(bundle, spool, settings)
+        for seed in range(12):
+            see(device, tiny.make_images(64, seed))
+        for seed in range(12, 16):
+            see(device, tiny.make_images(64, seed) // 8)
+        messages = []
+        while (message := device.next_message()) is not None:
+            messages.append(decode(message[1], limit_bytes=100_000))
+
+    domains = [m.domain for m in messages if isinstance(m, SampleBatch)]
+    assert domains == sorted(domains)
+    assert set(domains) == {0, 1}
+    assert [report.event for report in device.reports] == ["drift"]
+    assert device.counters["drifts"] == 1
+    with closing(Spool(tmp_path, "cam-1")) as spool:
+        assert make_device(bundle, spool, settings).node.domain == 1
