@@ -43,6 +43,7 @@ class CemaLearner:
         )
 
         self.source = CohortModels(self._foundation.source, self._edge.source)
+        self.start_digest: str | None = None
         self.start: tuple[CohortModels, Delta] | None = None
 
     def step(

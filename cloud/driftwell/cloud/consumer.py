@@ -100,7 +100,11 @@ class Consumer:
         self.ledger.claim(self.edge.digest)
         self.ledger.configure(
             self.settings.method.digest,
-            configuration_document(self.settings, foundation=self.learner.foundation_digest),
+            configuration_document(
+                self.settings,
+                foundation=self.learner.foundation_digest,
+                start=self.learner.start_digest,
+            ),
         )
         for name in self.ledger.cohorts():
             cohort = self.cohorts[name] = self._empty_cohort(name)

@@ -68,6 +68,7 @@ class Distiller:
             AdaptedState({}, {}),
             AdaptedState(dict(edge.source), {}),
         )
+        self.start_digest = start.digest if start else None
         self.start: tuple[CohortModels, Delta] | None = self._begin_with(start) if start else None
 
     def _begin_with(self, start: Bundle) -> tuple[CohortModels, Delta]:

@@ -60,6 +60,8 @@ class Learner(Protocol):
     """Both networks, shared by all cohorts. Not thread safe: one step at a time."""
 
     foundation_digest: str
+    start_digest: str | None
+    """Of the bundle that `start` is made of."""
     source: CohortModels
     """Where a cohort's learning begins, and goes back to."""
     start: tuple[CohortModels, Delta] | None

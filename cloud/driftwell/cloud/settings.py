@@ -223,12 +223,17 @@ class CloudSettings(_Strict, frozen=True, kw_only=True):
     """Port on the loopback interface for Prometheus; None: no metrics endpoint."""
 
 
-def configuration_document(settings: CloudSettings, *, foundation: str) -> str:
+def configuration_document(
+    settings: CloudSettings, *, foundation: str, start: str | None = None
+) -> str:
     """Everything the operator chose that decides the bits of a version, as JSON.
 
     Args:
         settings: Of the cloud.
         foundation: Digest of the foundation bundle; the edge bundle's is in every manifest.
+        start: Digest of the bundle that cohorts begin with, if it is another than the edge's.
     """
     chosen = {"method": settings.method, "seed": settings.seed, "foundation": foundation}
+    if start is not None:
+        chosen["start"] = start
     return msgspec.json.encode(chosen).decode()

@@ -12,9 +12,12 @@ from driftwell.recording.documents import cloud_document, foundation_document
 from driftwell.tools.configuration import read_settings
 
 DECISIVE: Final = frozenset(
-    {"method", "seed", "cohorts", "pending_limit", "expiry_days", "message_limit_bytes"}
+    {"method", "seed", "start", "cohorts", "pending_limit", "expiry_days", "message_limit_bytes"}
 )
-"""What a version's bits depend on; where things were on the recorded machine does not matter."""
+"""What a version's bits depend on; where things were on the recorded machine does not matter.
+
+But for `start`, a bundle: it is looked for where it was, or given by `--set start=`.
+"""
 ELSEWHERE: Final = {
     "edge": "use --edge",
     "foundation": "use --foundation",
