@@ -2,7 +2,7 @@
 
 python benchmarks/tables.py streams|scenarios|domains RESULTS.jsonl ...
 
-streams:    for each setting of the bench, a row a method: accuracy by stream, mean, kB up and down
+streams:    for each setting of the bench, a column a method: accuracy by stream, uploads, bytes
 scenarios:  a row for each scenario, batch, delay, loss and so on; a column a method
 domains:    for each run over several domains, a row a visit: accuracy, in its first two batches,
             in its last two
@@ -71,16 +71,24 @@ def by_stream(rows: list[Row]) -> Iterator[str]:
     for one in unique(rows, setting):
         own = [row for row in rows if setting(row) == one]
         streams = unique(own, lambda row: row["stream"])
-        means = ["mean"] if len(streams) > 1 else []
         known = [f"{k} {v}" for k, v in zip(SETTINGS, one, strict=True) if v is not None]
         yield f"{', '.join(known)}:\n"
-        yield from head("method", [*streams, *means, "kB up", "kB down"])
-        for method in unique(own, name):
-            of = [row for row in own if name(row) == method]
-            cells = [spread([r for r in of if r["stream"] == s], "accuracy") for s in streams]
-            cells += [f"**{spread(of, 'accuracy')}**" for _ in means]
-            kilobytes = [f"{fmean(r[b] for r in of) / 1e3:.0f}" for b in ("bytes_up", "bytes_down")]
-            yield f"| {' | '.join([method, *cells, *kilobytes])} |"
+        methods = unique(own, name)
+        yield from head("stream", methods)
+        for stream in streams:
+            cells = [
+                spread([r for r in own if (r["stream"], name(r)) == (stream, m)], "accuracy")
+                for m in methods
+            ]
+            yield f"| {' | '.join([stream, *cells])} |"
+        of = {m: [row for row in own if name(row) == m] for m in methods}
+        if len(streams) > 1:
+            cells = [f"**{spread(of[m], 'accuracy')}**" for m in methods]
+            yield f"| {' | '.join(['**mean**', *cells])} |"
+        for field, unit in (("uploaded", 1), ("bytes_up", 1e3), ("bytes_down", 1e3)):
+            cells = [f"{fmean(row[field] for row in of[m]) / unit:.0f}" for m in methods]
+            label = field.replace("bytes_", "kB ")
+            yield f"| {' | '.join([label, *cells])} |"
         yield ""
 
 

@@ -39,7 +39,7 @@ def table(
     return [line for line in capsys.readouterr().out.splitlines() if line.startswith("|")]
 
 
-def test_streams_are_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_streams_are_rows(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """With their mean over the streams, and the deviation of a seed."""
     results = [
         result("none", 60.0 + 10 * seed, stream=stream, scenario="reset", seed=seed)
@@ -48,9 +48,14 @@ def test_streams_are_columns(tmp_path: Path, capsys: pytest.CaptureFixture[str])
     ]
 
     assert table("streams", results, tmp_path, capsys) == [
-        "| method | fog | snow | mean | kB up | kB down |",
-        "| --- | ---: | ---: | ---: | ---: | ---: |",
-        "| none | 65.00 ± 7.07 | 65.00 ± 7.07 | **65.00 ± 7.07** | 4 | 2 |",
+        "| stream | none |",
+        "| --- | ---: |",
+        "| fog | 65.00 ± 7.07 |",
+        "| snow | 65.00 ± 7.07 |",
+        "| **mean** | **65.00 ± 7.07** |",
+        "| uploaded | 0 |",
+        "| kB up | 4 |",
+        "| kB down | 2 |",
     ]
 
 
