@@ -180,20 +180,9 @@ class Consumer:
             return
         if known is not None or len(self.states) < MAX_DEVICES:
             self.states[state.device] = state
-            self.welcome(state)
+            self._welcome(state)
             self._activate_cohorts_of(state.device)
             log.info("device.state", device=state.device, status=state.status)
-
-    def welcome(self, state: State) -> None:
-        """Make a device's cohort at its birth where there is a start state to give it."""
-        is_ours = state.status == "ready" and state.model == self.edge.digest
-        if self.learner.start is None or not is_ours:
-            return
-        if state.cohort not in self.cohorts and len(self.cohorts) < self.settings.cohorts:
-            self._new_cohort(state.cohort)
-            self.beginning[state.cohort] = None
-        if state.cohort in self.cohorts:
-            self.cohorts[state.cohort].members.add(state.device)
 
     def take_telemetry(self, telemetry: Telemetry) -> None:
         """Keep a device's last reading."""
@@ -266,6 +255,17 @@ class Consumer:
             and self.ledger.stored_seq(state.device, state.session) >= state.last_seq
             for state in states
         )
+
+    def _welcome(self, state: State) -> None:
+        """Make a device's cohort at its birth where there is a start state to give it."""
+        is_ours = state.status == "ready" and state.model == self.edge.digest
+        if self.learner.start is None or not is_ours:
+            return
+        if state.cohort not in self.cohorts and len(self.cohorts) < self.settings.cohorts:
+            self._new_cohort(state.cohort)
+            self.beginning[state.cohort] = None
+        if state.cohort in self.cohorts:
+            self.cohorts[state.cohort].members.add(state.device)
 
     def _admit(self, batch: SampleBatch) -> Pixels:
         return admit(batch, model=self.edge.digest, manifest=self.edge.manifest)

@@ -8,9 +8,6 @@ labels. Two things are asked:
 - collapse: the classes it answers with are not fewer than the teacher's. With the marginal
   p = mean of the answers, the effective number of classes exp(H(p)) must be at least
   `diversity` times the teacher's.
-
-Where labelled images of the source are at hand (`anchors`), the candidate's accuracy on them
-may not be more than `anchor_drop` below the parent's.
 """
 
 from dataclasses import dataclass
@@ -22,7 +19,7 @@ from numpy.typing import NDArray
 from driftwell.cloud.settings import GateSettings
 
 Probabilities = NDArray[np.float32]
-Reason = Literal["", "not-finite", "disagreement", "collapse", "anchors"]
+Reason = Literal["", "not-finite", "disagreement", "collapse"]
 
 _SMALLEST = 1e-7
 
@@ -51,7 +48,6 @@ def judge_candidate(
     teacher: Probabilities,
     candidate: Probabilities,
     parent: Probabilities,
-    anchor_change: float | None = None,
 ) -> GateVerdict:
     """Judge a candidate by its answers, each (N, C), N >= 1, to the same held-out images.
 
@@ -60,7 +56,6 @@ def judge_candidate(
         teacher: What stands for the truth.
         candidate: Of the version to be.
         parent: Of the version that devices run.
-        anchor_change: Accuracy on labelled source images, candidate less parent, -1 to 1.
     """
     if not np.isfinite(candidate).all():
         return GateVerdict("not-finite", np.inf, 0.0, 0.0)
@@ -73,8 +68,6 @@ def judge_candidate(
         reason = "collapse"
     elif mean > settings.tolerance * error:
         reason = "disagreement"
-    elif anchor_change is not None and anchor_change < -settings.anchor_drop:
-        reason = "anchors"
     return GateVerdict(reason, mean, error, diversity)
 
 

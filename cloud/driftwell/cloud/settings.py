@@ -115,8 +115,6 @@ class GateSettings(_Strict, frozen=True, kw_only=True):
     """Standard errors by which it may agree less with the teacher than its parent."""
     diversity: Share
     """Effective number of classes it answers with, over the teacher's."""
-    anchor_drop: Share
-    """Accuracy it may lose on labelled source images."""
 
 
 class MethodSettings(_Strict, frozen=True, kw_only=True, omit_defaults=True):

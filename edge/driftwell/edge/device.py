@@ -19,7 +19,7 @@ from driftwell.edge.drift import DriftVerdict
 from driftwell.edge.filter import Verdict
 from driftwell.edge.node import EdgeNode, Predictions
 from driftwell.edge.outbox import Entry, Outbox
-from driftwell.edge.packing import Selection, stamp
+from driftwell.edge.packing import stamp
 from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.sources import SourceBatch
 from driftwell.edge.spool import Spool
@@ -140,19 +140,13 @@ class Device:
         self, batch: SourceBatch, predictions: Predictions, *, position_name: str
     ) -> None:
         """Put a batch's selected samples into the spool and book them."""
-        mask = predictions.selected
-        selection = Selection(
-            batch.images[mask],
-            batch.index[mask],
-            predictions.entropy[mask],
-            predictions.label[mask],
-            predictions.domain,
-        )
+        selection = predictions.selection(batch.images, batch.index)
+        seen = len(batch.index)
         prepared = self.budget.prepare(
-            selection, self._origin, seen=len(mask), clock_ns=self.clocks.wall_ns()
+            selection, self._origin, seen=seen, clock_ns=self.clocks.wall_ns()
         )
         payloads = prepared.payloads
-        booked = Counter(seen=len(mask), selected=len(selection)) + prepared.dropped
+        booked = Counter(seen=seen, selected=len(selection)) + prepared.dropped
         booked["unreadable"] = batch.unreadable
         fits, removed = self.outbox.make_room(sum(len(payload) for payload, _ in payloads))
         if not fits:

@@ -19,6 +19,7 @@ from driftwell.edge.applier import Incumbent, is_news, resolve_version
 from driftwell.edge.choosing import Chooser, SelectionSettings
 from driftwell.edge.drift import DriftSettings, DriftState, DriftVerdict, forget_output, watch
 from driftwell.edge.filter import FilterSettings, FilterState, Verdict, entropy_bounds, judge
+from driftwell.edge.packing import Selection
 from driftwell.edge.scoring import score
 from driftwell.edge.settings import Statistics
 from driftwell.edge.signature import make_signature
@@ -56,6 +57,18 @@ class Predictions:
     def selected(self) -> NDArray[np.bool_]:
         """Mask of the samples worth learning from."""
         return np.asarray(self.verdicts == Verdict.SELECTED)
+
+    def selection(self, images: Pixels, index: NDArray[np.uint64]) -> Selection:
+        """The samples worth learning from, with what the node thought of them.
+
+        Args:
+            images: The batch, uint8 (N, H, W, C).
+            index: (N,): their places in the stream.
+        """
+        mask = self.selected
+        return Selection(
+            images[mask], index[mask], self.entropy[mask], self.label[mask], self.domain
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,4 +1,4 @@
-"""A progress bar for work that takes longer than two seconds."""
+"""A progress bar for work that takes longer than two seconds; lines where there is no terminal."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -10,6 +10,8 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 PATIENCE_S: Final = 2.0
 REDRAW_S: Final = 0.1
+LINE_S: Final = 60.0
+"""Between two lines where standard error is no terminal."""
 
 
 @contextmanager
@@ -18,11 +20,11 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
     columns = (TextColumn(what), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
     progress = Progress(*columns, console=Console(stderr=True), transient=True)
     task = progress.add_task(what)
-    begun_s = told_s = time.monotonic()
+    begun_s = told_s = line_s = time.monotonic()
     is_shown = False
 
     def tell(done: int, total: int) -> None:
-        nonlocal is_shown, told_s
+        nonlocal is_shown, told_s, line_s
         now_s = time.monotonic()
         if now_s - told_s < REDRAW_S:
             return
@@ -31,6 +33,9 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
         if not is_shown and now_s - begun_s > PATIENCE_S and progress.console.is_terminal:
             is_shown = True
             progress.start()
+        if not progress.console.is_terminal and now_s - line_s > LINE_S:
+            line_s = now_s
+            progress.console.print(f"{what}: {100 * done / max(1, total):.0f} %")
 
     try:
         yield tell

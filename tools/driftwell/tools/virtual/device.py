@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from driftwell.edge.assembly import build_node
 from driftwell.edge.node import EdgeNode, Predictions
-from driftwell.edge.packing import Selection, stamp
+from driftwell.edge.packing import stamp
 from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.uploads import Origin, UploadBudget, origin_of
 from driftwell.messages.codec import decode, encode
@@ -106,17 +106,10 @@ class VirtualDevice:
     def _uploads(
         self, batch: Batch, predictions: Predictions, now_ns: int
     ) -> list[tuple[bytes, int]]:
-        mask = predictions.selected
         prepared = self.budget.prepare(
-            Selection(
-                batch.images[mask],
-                batch.index[mask],
-                predictions.entropy[mask],
-                predictions.label[mask],
-                predictions.domain,
-            ),
+            predictions.selection(batch.images, batch.index),
             self.origin,
-            seen=len(mask),
+            seen=len(batch.index),
             clock_ns=now_ns,
         )
         limit_bytes = self.origin.limit_bytes
