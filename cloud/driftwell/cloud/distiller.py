@@ -61,6 +61,7 @@ class Distiller:
             learning_rate=self._settings.learning_rate,
             average=self._settings.average,
             moves=self._settings.moves,
+            bfloat16=self._settings.bfloat16,
         )
         self._judge = edge.network(own_statistics=StatisticsSettings())  # as on the edge
         self._source = edge.source

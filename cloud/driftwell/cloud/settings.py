@@ -77,6 +77,8 @@ class TeacherSettings(_Strict, frozen=True, kw_only=True):
     """How many images the source statistics are worth."""
     mirrors: bool
     """Whether it looks at the mirror image too."""
+    bfloat16: bool = False
+    """Multiply in bfloat16: faster where the processor can, other bits everywhere."""
 
 
 class StudentSettings(_Strict, frozen=True, kw_only=True):
@@ -97,6 +99,8 @@ class StudentSettings(_Strict, frozen=True, kw_only=True):
     """Which of the arrays that the bundle lets adapt."""
     statistics_images: BatchSize
     """Newest images a version's BatchNorm statistics are measured on."""
+    bfloat16: bool = False
+    """Multiply in bfloat16 while learning; what devices get is measured in float32."""
 
 
 class VersionSettings(_Strict, frozen=True, kw_only=True):

@@ -29,7 +29,15 @@ _MOMENTS: Final = {"first": "exp_avg", "second": "exp_avg_sq"}
 class Student:
     """A network whose weights learn, normalised by each training batch's own statistics."""
 
-    def __init__(self, bundle: Bundle, *, learning_rate: float, average: float, moves: str) -> None:
+    def __init__(
+        self,
+        bundle: Bundle,
+        *,
+        learning_rate: float,
+        average: float,
+        moves: str,
+        bfloat16: bool = False,
+    ) -> None:
         """Build the network.
 
         Args:
@@ -37,6 +45,7 @@ class Student:
             learning_rate: Of Adam.
             average: Share the running average keeps with each step, 0 to 1.
             moves: `all` weights that the bundle lets adapt, or only `normalisation`'s.
+            bfloat16: Whether `learn` multiplies in bfloat16; weights stay float32.
 
         Raises:
             BundleError: if nothing is left that could learn.
@@ -58,6 +67,7 @@ class Student:
         self._adam = torch.optim.Adam(self._parameters.values(), learning_rate, BETAS)
         self._average = {name: p.detach().clone() for name, p in self._parameters.items()}
         self._keep = average
+        self._bfloat16 = bfloat16
 
     def begin(self, arrays: Mapping[str, NDArray[np.float32]], learning: Arrays) -> None:
         """Put a cohort in.
@@ -102,7 +112,8 @@ class Student:
     def learn(self, inputs: Tensor, targets: Tensor) -> float:
         """One step of Adam down the cross entropy with `targets` (N, C); its value, nats."""
         self._module.train()
-        logits: Tensor = self._module(inputs)
+        with torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
+            logits: Tensor = self._module(inputs).float()
         loss = -(targets * functional.log_softmax(logits, dim=1)).sum(dim=1).mean()
         self._adam.zero_grad()
         loss.backward()

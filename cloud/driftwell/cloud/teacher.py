@@ -32,7 +32,8 @@ class Teacher:
         self._classes = len(bundle.manifest.classes)
         self._mirrors = settings.mirrors
         self._network = bundle.network(
-            own_statistics=StatisticsSettings(prior_images=settings.prior_images)
+            own_statistics=StatisticsSettings(prior_images=settings.prior_images),
+            bfloat16=settings.bfloat16,
         )
 
     def targets(self, images: Pixels, context: Pixels) -> Probabilities:

@@ -60,18 +60,22 @@ class Bundle:
     scope: Scope = "normalisation"
     """Which arrays may adapt."""
 
-    def network(self, *, own_statistics: StatisticsSettings | None = None) -> Network:
+    def network(
+        self, *, own_statistics: StatisticsSettings | None = None, bfloat16: bool = False
+    ) -> Network:
         """A network of its own, in the source state.
 
         Args:
             own_statistics: How BatchNorm follows the network's own stream; None: it does not,
                 and normalises by the adaptable state's running statistics.
+            bfloat16: Whether it multiplies in bfloat16.
         """
         return Network(
             self.module(),
             self.manifest.preprocessing,
             scope=self.scope,
             own_statistics=own_statistics,
+            bfloat16=bfloat16,
         )
 
     def module(self) -> nn.Module:

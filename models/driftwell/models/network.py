@@ -50,6 +50,7 @@ class Network:
         *,
         scope: Scope = "normalisation",
         own_statistics: StatisticsSettings | None = None,
+        bfloat16: bool = False,
     ) -> None:
         """Take over a module, which is the network's own from here on.
 
@@ -58,6 +59,8 @@ class Network:
             preprocessing: Of its images.
             scope: Which of its arrays may adapt.
             own_statistics: How BatchNorm follows the images that pass; None: it does not.
+            bfloat16: Whether it multiplies in bfloat16: about twice as fast where the processor
+                can, slower where not. Statistics and logits are float32 all the same.
 
         Raises:
             BundleError: if its arrays may not adapt (`normalisation.adaptable_tensors`).
@@ -65,6 +68,7 @@ class Network:
         module.eval()
         self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._prepare = Preparation(preprocessing)
+        self._bfloat16 = bfloat16
         self._adaptable = adaptable_tensors(module, scope)
         self._own: tuple[OwnStatistics, ...] = ()
         self._stem: OwnStatistics | None = None
@@ -77,9 +81,10 @@ class Network:
 
         With own statistics, each layer's average first takes the batch in.
         """
-        with torch.inference_mode():
+        inference = torch.inference_mode()
+        with inference, torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
             output: Tensor = self.module(self._prepare(images))
-        return output.numpy()
+        return output.float().numpy()
 
     def logits_measuring_statistics(self, images: Pixels) -> Logits:
         """The same pass, with each BatchNorm normalising by, and keeping, this batch's statistics.

@@ -134,7 +134,7 @@ def follow_own_statistics(
 def _moments(features: Tensor) -> NDArray[np.float32] | None:
     """Mean and variance by channel, float32 (2, C), of (N, C, ...), N >= 1; None: not finite."""
     # 15 times faster than torch.var_mean where channels lie last.
-    mean, variance = torch.batch_norm_update_stats(_thinned(features), None, None, 0.0)
+    mean, variance = torch.batch_norm_update_stats(_thinned(features).float(), None, None, 0.0)
     moments = torch.cat((mean, variance))
     if not torch.dot(moments, moments).item() <= MAX_SQUARE:  # NaN fails, too
         return None

@@ -97,7 +97,7 @@ def test_a_budget_is_an_edge_setting_that_the_user_may_still_change() -> None:
     """Later assignments win."""
     budget = replace(plan(record=None), budget_bytes=5000, edge_assignments=("a=1",))
 
-    assert budget.settings_of_edge == ("budget.bytes_total=5000", "a=1")
+    assert budget.settings_of_edge("driftwell") == ("budget.bytes_total=5000", "a=1")
 
 
 def test_baselines_ask_for_no_edge_settings() -> None:

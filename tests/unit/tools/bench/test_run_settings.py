@@ -107,3 +107,18 @@ def test_every_run_of_a_plan_has_a_key_of_its_own(plan: Plan) -> None:
     tasks = tasks_of(replace(plan, seeds=2))
 
     assert len({keys.key_of(task) for task in tasks}) == len(tasks) == 8
+
+
+def test_an_assignment_with_a_methods_name_is_for_this_method_alone(plan: Plan) -> None:
+    ours = replace(plan, cloud_assignments=("driftwell:method.student.steps=3", "seed=0"))
+    assert ours.settings_of_cloud("driftwell") == ("method.student.steps=3", "seed=0")
+    assert ours.settings_of_cloud("cema") == ("seed=0",)
+    edge = replace(plan, edge_assignments=("cema:batch=9",), budget_bytes=7)
+    assert edge.settings_of_edge("cema") == ("budget.bytes_total=7", "batch=9")
+    assert edge.settings_of_edge("driftwell") == ("budget.bytes_total=7",)
+
+
+def test_an_assignment_for_a_method_nobody_knows_is_refused(plan: Plan) -> None:
+    wrong = replace(plan, cloud_assignments=("sema:seed=0",))
+    with pytest.raises(SettingsError, match="'sema' is none of cema, driftwell"):
+        wrong.settings_of_cloud("cema")

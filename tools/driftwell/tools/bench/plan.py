@@ -37,6 +37,7 @@ class Plan:
     """The first one; of the order of the images and of the cloud."""
     threads: int
     edge_assignments: tuple[str, ...] = ()
+    """`key=value`, or `METHOD:key=value` for one method alone."""
     cloud_assignments: tuple[str, ...] = ()
     record: Path | None = None
     """Where each run with a cloud is recorded; see `recording_of`."""
@@ -85,12 +86,16 @@ class Plan:
             return (DEVICE,)
         return tuple(f"{DEVICE}-{number}" for number in range(self.devices))
 
-    @property
-    def settings_of_edge(self) -> tuple[str, ...]:
-        """What the plan assigns to every device, `key=value` each; the user's own come last."""
+    def settings_of_edge(self, method: str) -> tuple[str, ...]:
+        """What is assigned to every device, `key=value` each; the user's own come last."""
+        own = _of_method(self.edge_assignments, method)
         if self.budget_bytes is None:
-            return self.edge_assignments
-        return (f"budget.bytes_total={self.budget_bytes}", *self.edge_assignments)
+            return own
+        return (f"budget.bytes_total={self.budget_bytes}", *own)
+
+    def settings_of_cloud(self, method: str) -> tuple[str, ...]:
+        """What is assigned to the cloud, `key=value` each."""
+        return _of_method(self.cloud_assignments, method)
 
     @property
     def assignments(self) -> tuple[str, ...]:
@@ -137,6 +142,21 @@ def tasks_of(plan: Plan) -> tuple[Task, ...]:
         for name in plan.run_names
         for method in plan.methods
     )
+
+
+def _of_method(assignments: tuple[str, ...], method: str) -> tuple[str, ...]:
+    """Those for every method, and those for this one, without its name."""
+    chosen = []
+    for assignment in assignments:
+        key = assignment.partition("=")[0]
+        name, colon, _ = key.partition(":")
+        if not colon:
+            chosen.append(assignment)
+        elif name == method:
+            chosen.append(assignment.removeprefix(f"{name}:"))
+        elif name not in METHODS:
+            raise SettingsError(f"{assignment!r}: {name!r} is none of {', '.join(METHODS)}")
+    return tuple(chosen)
 
 
 def edge_defaults(method: str) -> dict[str, Any]:

@@ -40,7 +40,7 @@ def edge_settings(
     return read_settings(
         EdgeSettings,
         defaults=edge_defaults(method),
-        assignments=plan.settings_of_edge,
+        assignments=plan.settings_of_edge(method),
         flags={
             "bundle": plan.edge, "source": "npz:virtual", "device": device, "batch": plan.batch,
             "cohort": POOL if plan.pooling == "cohort" else None, "pace": plan.pace,
@@ -58,7 +58,7 @@ def cloud_settings(plan: Plan, method: str, **places: object) -> CloudSettings:
     return read_settings(
         CloudSettings,
         defaults={"method": method_document(method)},
-        assignments=plan.cloud_assignments,
+        assignments=plan.settings_of_cloud(method),
         flags={
             "edge": plan.edge, "foundation": plan.foundation, "seed": plan.seed,
             "threads": plan.threads, **places,

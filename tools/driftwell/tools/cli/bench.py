@@ -84,8 +84,12 @@ def stream(
         typer.Option(help="Write each result to this file as it comes, and skip what it holds."),
     ] = None,
     format_: Annotated[str, typer.Option("--format", help="table or json.")] = "table",
-    edge_set: Annotated[list[str] | None, typer.Option(help="Edge setting key=value.")] = None,
-    cloud_set: Annotated[list[str] | None, typer.Option(help="Cloud setting key=value.")] = None,
+    edge_set: Annotated[
+        list[str] | None, typer.Option(help="Edge setting key=value, or METHOD:key=value.")
+    ] = None,
+    cloud_set: Annotated[
+        list[str] | None, typer.Option(help="Cloud setting key=value, or METHOD:key=value.")
+    ] = None,
 ) -> None:
     """Answer streams batch by batch, predict first and adapt after, and report accuracy and cost.
 
