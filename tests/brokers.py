@@ -34,6 +34,12 @@ SOON = Backoff(first_s=0.02, longest_s=0.2)
 RIGS = ("memory", "embedded", "mosquitto")
 
 
+def require_mosquitto() -> None:
+    """Skip the test where there is no Mosquitto to start."""
+    if find_mosquitto() is None:
+        pytest.skip("mosquitto is not installed: apt install mosquitto")
+
+
 async def eventually(condition: Callable[[], bool], within_s: float = LIMIT_S) -> None:
     """Wait until a condition holds; fail if it does not in time."""
     async with asyncio.timeout(within_s):
@@ -225,8 +231,8 @@ async def open_rig(name: str) -> AsyncIterator[Rig]:
         "embedded": EmbeddedRig,
         "mosquitto": MosquittoRig,
     }
-    if name == "mosquitto" and find_mosquitto() is None:
-        pytest.skip("mosquitto is not installed: apt install mosquitto")
+    if name == "mosquitto":
+        require_mosquitto()
     try:
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             rig = kinds[name](group, stack)

@@ -7,6 +7,7 @@ those of the wire, so a strategy that draws something the codec refuses is a fin
 from collections.abc import Callable
 from typing import Any, Final
 
+import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import strategies as st
@@ -30,6 +31,7 @@ from driftwell.messages import (
     Manifest,
     Message,
     ModuleUpdate,
+    PackedSignature,
     Provenance,
     RefusalCode,
     Refused,
@@ -40,7 +42,9 @@ from driftwell.messages import (
     Telemetry,
 )
 from driftwell.messages.envelope import MAX_COUNT
+from driftwell.messages.names import MAX_DOMAIN, domain_name
 from driftwell.messages.samples import pack_columns
+from driftwell.messages.signature import Signature, make_signature, pack_signature
 from driftwell.messages.signing import sign_manifest
 from driftwell.messages.stream import pack_stream_columns
 
@@ -48,12 +52,31 @@ HEX: Final = "0123456789abcdef"
 
 counts: Final = st.integers(0, MAX_COUNT)
 names: Final = st.from_regex(r"[a-z0-9][a-z0-9-]{0,47}", fullmatch=True)
+domains: Final = st.integers(0, MAX_DOMAIN)
+cohort_names: Final = st.builds(domain_name, names, domains)
+unset: Final = st.just(msgspec.UNSET)
 digests: Final = st.text(HEX, min_size=64, max_size=64)
 sessions: Final = st.text(HEX, min_size=16, max_size=16)
 percents: Final = st.floats(0, 100)
 non_negatives: Final = st.floats(0, allow_nan=False)
 finites: Final = st.floats(allow_nan=False, allow_infinity=False)
 keys: Final = st.binary(min_size=32, max_size=32).map(Ed25519PrivateKey.from_private_bytes)
+
+
+@st.composite
+def signatures(draw: DrawFn) -> Signature:
+    """Signatures of a few channels whose moments are float32, as a network measures them."""
+    channels = draw(st.integers(1, 4))
+    return make_signature(
+        draw(float32_arrays((channels,))),
+        draw(float32_arrays((channels,), st.floats(0, allow_infinity=False, width=32))),
+        images=draw(st.integers(1, MAX_COUNT)),
+    )
+
+
+def packed_signatures() -> SearchStrategy[PackedSignature]:
+    """Signatures in their wire form."""
+    return signatures().map(pack_signature)
 
 
 def provenances() -> SearchStrategy[Provenance]:
@@ -69,11 +92,11 @@ def provenances() -> SearchStrategy[Provenance]:
 
 
 def manifests() -> SearchStrategy[Manifest]:
-    """Manifests of versions, rollbacks among them."""
+    """Manifests of versions, rollbacks among them, of cohorts and of their domains."""
     return st.builds(
         Manifest,
         group=names,
-        cohort=names,
+        cohort=cohort_names,
         model=digests,
         source=digests,
         version=st.integers(1, MAX_COUNT),
@@ -83,6 +106,7 @@ def manifests() -> SearchStrategy[Manifest]:
         expires_ns=counts,
         newest_sample_ns=counts,
         rollback=st.booleans(),
+        signature=unset | packed_signatures(),
         provenance=provenances(),
         delta=deltas(),
     )
@@ -109,6 +133,8 @@ def acks() -> SearchStrategy[Ack]:
         stored_seq=counts,
         settled_seq=counts,
         version=counts,
+        drifts=unset | counts,
+        domain=unset | domains,
         refused=st.lists(refused, max_size=3).map(tuple),
     )
 
@@ -118,7 +144,7 @@ def events() -> SearchStrategy[Event]:
     return st.builds(
         Event,
         **envelope_fields(),
-        event=st.sampled_from(["applied", "refused", "reverted", "drift", "budget"]),
+        event=st.sampled_from(["applied", "refused", "reverted", "drift", "recalled", "budget"]),
         version=counts,
         code=st.just("") | st.sampled_from(RefusalCode).map(str),
         detail=st.text(max_size=500),
@@ -138,7 +164,7 @@ def heads(draw: DrawFn) -> Head:
 
 @st.composite
 def sample_batches(draw: DrawFn) -> SampleBatch:
-    """Sample batches whose columns fit their images."""
+    """Sample batches whose columns fit their images, of devices that know of domains or not."""
     packed = draw(packed_images())
     count = packed.shape[0]
     columns = pack_columns(
@@ -147,7 +173,12 @@ def sample_batches(draw: DrawFn) -> SampleBatch:
         draw(npst.arrays(np.uint16, count)),
     )
     own = {"oldest_seq": counts, "cohort": names}
-    fields = draw(st.fixed_dictionaries(envelope_fields() | own))
+    placing = {
+        "drifts": unset | counts,
+        "domain": unset | domains,
+        "signature": unset | packed_signatures(),
+    }
+    fields = draw(st.fixed_dictionaries(envelope_fields() | own | placing))
     return SampleBatch(**fields, images=packed, columns=columns)
 
 

@@ -6,12 +6,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from tests.brokers import SOON, Party, eventually, open_rig
+from tests.brokers import SOON, Party, eventually, open_rig, require_mosquitto
 from tests.contract.proxy import Proxy
 
 from driftwell.broker import parse_broker_url
 from driftwell.broker.client import WINDOW
-from driftwell.broker.mosquitto_process import MosquittoProcess, find_mosquitto
+from driftwell.broker.mosquitto_process import MosquittoProcess
 from driftwell.broker.mqtt import MqttConnection
 
 KEEPALIVE_S = 1
@@ -77,8 +77,7 @@ async def test_a_program_that_only_listens_is_not_thrown_out() -> None:
 
 async def test_a_forbidden_echo_does_not_end_the_connection() -> None:
     """A broker whose access list forbids the echo still answers a ping."""
-    if find_mosquitto() is None:
-        pytest.skip("mosquitto is not installed: apt install mosquitto")
+    require_mosquitto()
 
     def config(port: int, folder: Path) -> str:
         acl = folder / "acl"

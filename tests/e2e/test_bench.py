@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from rich.console import Console
 from tests import tiny
+from tests.brokers import require_mosquitto
 
-from driftwell.broker.mosquitto_process import find_mosquitto
 from driftwell.tools.bench.loop import Outcome, run_stream
 from driftwell.tools.bench.plan import Plan, Scenario, Transport
 from driftwell.tools.bench.runs import run_bench
@@ -82,8 +82,8 @@ def test_transport_does_not_change_the_run(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Processes over a real broker give the same answers and the same version digests."""
-    if broker == "mosquitto" and find_mosquitto() is None:
-        pytest.skip("Mosquitto is not installed: apt-get install mosquitto")
+    if broker == "mosquitto":
+        require_mosquitto()
     monkeypatch.setenv("PYTHONPATH", str(ROOT))  # the daemons import the models from here
 
     outcome = _run(_plan(fixtures, "mqtt", broker), tmp_path / "run")

@@ -14,9 +14,9 @@ from pathlib import Path
 
 import pytest
 from tests import tiny
-from tests.brokers import eventually
+from tests.brokers import eventually, require_mosquitto
 
-from driftwell.broker.mosquitto_process import MosquittoProcess, find_mosquitto
+from driftwell.broker.mosquitto_process import MosquittoProcess
 
 pytestmark = pytest.mark.integration
 
@@ -97,8 +97,7 @@ class EmbeddedProcess(Program):
 @asynccontextmanager
 async def open_broker(name: str, folder: Path) -> AsyncIterator[EmbeddedProcess | MosquittoProcess]:
     if name == "mosquitto":
-        if find_mosquitto() is None:
-            pytest.skip("mosquitto is not installed: apt install mosquitto")
+        require_mosquitto()
         async with MosquittoProcess() as mosquitto:
             yield mosquitto
         return

@@ -22,6 +22,7 @@ from driftwell.messages import (
     Message,
     ModuleUpdate,
     PackedImages,
+    PackedSignature,
     Provenance,
     Refused,
     Resources,
@@ -59,6 +60,13 @@ PIXELS_JPEG: Final = bytes.fromhex(
     "0311003f008140100fffd9"
 )
 """A sheet of 16 x 8 pixels; decoded, they are within 1 of `PIXELS`."""
+MEAN: Final = (0.5, -0.25, 0.1)
+VARIANCE: Final = (1.0, 0.0, 0.001)
+SIGNATURE: Final = PackedSignature(
+    mean=np.array(MEAN, dtype="<f4").tobytes(),
+    variance=np.array(VARIANCE, dtype="<f4").tobytes(),
+    images=192,
+)
 SYMBOLS: Final = np.array([1, -1, 127, -127, 0, 3], np.int8)
 SYMBOLS_COMPRESSED: Final = bytes.fromhex("28b52ffd200631000001ff7f810003")
 
@@ -73,6 +81,19 @@ ACK: Final = Ack(
     settled_seq=40,
     version=12,
     refused=(Refused(seq=17, code="bad-array"), Refused(seq=39, code="wrong-model")),
+)
+ACK_DOMAIN: Final = Ack(
+    device="cam-7",
+    session=CLOUD_SESSION,
+    seq=4,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    of_session=SESSION,
+    stored_seq=44,
+    settled_seq=40,
+    version=2,
+    drifts=5,
+    domain=3,
 )
 EVENT: Final = Event(
     device="cam-7",
@@ -94,6 +115,16 @@ EVENT_APPLIED: Final = Event(
     event="applied",
     version=13,
     lag_s=1.5,
+)
+EVENT_RECALLED: Final = Event(
+    device="cam-7",
+    session=SESSION,
+    seq=7,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    event="recalled",
+    version=2,
+    detail="domain 3",
 )
 MANIFEST: Final = Manifest(
     group="plant-2",
@@ -151,6 +182,20 @@ HEAD_INT8: Final = Head(
     signature=SIGNED_INT8[1],
     key=PUBLIC_KEY,
 )
+MANIFEST_DOMAIN: Final = msgspec.structs.replace(
+    MANIFEST, cohort="yard/3", version=2, signature=SIGNATURE
+)
+SIGNED_DOMAIN: Final = sign_manifest(MANIFEST_DOMAIN, KEY)
+HEAD_DOMAIN: Final = Head(
+    device="_",
+    session=CLOUD_SESSION,
+    seq=15,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    manifest=SIGNED_DOMAIN[0],
+    signature=SIGNED_DOMAIN[1],
+    key=PUBLIC_KEY,
+)
 COLUMNS: Final = pack_columns(
     np.array([100, 2**40], dtype=np.uint64),
     np.array([0.25, 1.5], dtype=np.float32),
@@ -188,6 +233,20 @@ SAMPLES_JPEG: Final = SampleBatch(
     cohort="cam-7",
     images=PackedImages(encoding="jpeg", shape=(2, 8, 8, 3), data=PIXELS_JPEG),
     columns=COLUMNS,
+)
+SAMPLES_DOMAIN: Final = SampleBatch(
+    device="cam-7",
+    session=SESSION,
+    seq=44,
+    clock_ns=CLOCK_NS,
+    model=MODEL,
+    oldest_seq=39,
+    cohort="yard",
+    images=PackedImages(encoding="raw", shape=(2, 8, 8, 3), data=PIXELS.tobytes()),
+    columns=COLUMNS,
+    drifts=5,
+    domain=3,
+    signature=SIGNATURE,
 )
 STATE: Final = State(
     device="cam-7",
@@ -279,12 +338,16 @@ UPDATE: Final = ModuleUpdate(
 
 FIXED: Final[dict[str, Message]] = {
     "ack": ACK,
+    "ack-domain": ACK_DOMAIN,
     "event": EVENT,
     "event-applied": EVENT_APPLIED,
+    "event-recalled": EVENT_RECALLED,
     "head": HEAD,
+    "head-domain": HEAD_DOMAIN,
     "head-int8": HEAD_INT8,
     "samples": SAMPLES,
     "samples-compressed": SAMPLES_COMPRESSED,
+    "samples-domain": SAMPLES_DOMAIN,
     "samples-jpeg": SAMPLES_JPEG,
     "state": STATE,
     "state-lost": STATE_LOST,

@@ -2,22 +2,34 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from tests.golden.fixed_messages import (
     DECODE_ONLY,
     FIXED,
     MANIFEST,
+    MANIFEST_DOMAIN,
     MANIFEST_INT8,
+    MEAN,
     PIXELS,
     PUBLIC_KEY,
     SYMBOLS,
+    VARIANCE,
 )
 from tests.golden.write import FOLDER, write_golden_files
 
-from driftwell.messages import SampleBatch, apply_delta, decode, encode, unpack_images
+from driftwell.messages import (
+    PackedSignature,
+    SampleBatch,
+    apply_delta,
+    decode,
+    encode,
+    unpack_images,
+)
 from driftwell.messages.codec import TYPE_OF_KIND
 from driftwell.messages.head import Head, Manifest
+from driftwell.messages.signature import unpack_signature
 from driftwell.messages.signing import verify_head
 
 
@@ -43,7 +55,10 @@ def test_every_file_and_every_type_is_covered() -> None:
     assert set(TYPE_OF_KIND.values()) == {type(message) for message in FIXED.values()}
 
 
-@pytest.mark.parametrize(("name", "manifest"), [("head", MANIFEST), ("head-int8", MANIFEST_INT8)])
+@pytest.mark.parametrize(
+    ("name", "manifest"),
+    [("head", MANIFEST), ("head-domain", MANIFEST_DOMAIN), ("head-int8", MANIFEST_INT8)],
+)
 def test_the_frozen_signature_still_verifies(name: str, manifest: Manifest) -> None:
     """The manifest in a golden head is trusted by who trusts the fixed key."""
     head = decode((FOLDER / f"{name}.bin").read_bytes())
@@ -65,6 +80,30 @@ def test_the_frozen_symbols_still_apply() -> None:
     np.testing.assert_array_equal(source["a"] + SYMBOLS[:2] * steps[0], applied["a"])
     np.testing.assert_array_equal(source["d"] + SYMBOLS[2:] * steps[1], applied["d"])
     assert [source[name].tobytes() for name in "bc"] == [applied[name].tobytes() for name in "bc"]
+
+
+def test_the_frozen_moments_still_unpack() -> None:
+    """The golden signature has the same three channels, in the batch and in the manifest."""
+    batch = decode((FOLDER / "samples-domain.bin").read_bytes())
+    head = decode((FOLDER / "head-domain.bin").read_bytes())
+
+    assert isinstance(batch, SampleBatch)
+    assert isinstance(batch.signature, PackedSignature)
+    assert isinstance(head, Head)
+    assert verify_head(head, PUBLIC_KEY).signature == batch.signature
+    signature = unpack_signature(batch.signature)
+    np.testing.assert_array_equal(np.array(MEAN, np.float32), signature.mean)
+    np.testing.assert_array_equal(np.array(VARIANCE, np.float32), signature.variance)
+    assert signature.images == 192
+
+
+@pytest.mark.parametrize("name", ["samples", "samples-compressed", "samples-jpeg"])
+def test_a_batch_from_before_domains_names_none(name: str) -> None:
+    """What was written before there were domains is read, and says nothing of them."""
+    batch = decode((FOLDER / f"{name}.bin").read_bytes())
+
+    assert isinstance(batch, SampleBatch)
+    assert (batch.drifts, batch.domain, batch.signature) == (msgspec.UNSET,) * 3
 
 
 @pytest.mark.parametrize("name", ["samples", "samples-compressed"])

@@ -11,7 +11,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import replace
 from pathlib import Path
 
-from tests.brokers import SOON, Party
+from tests.brokers import SOON, Party, require_mosquitto
 from tests.contract.credentials import password_line, write_certificate
 from tests.contract.proxy import Proxy
 
@@ -112,6 +112,7 @@ class Site:
 
 @asynccontextmanager
 async def open_site() -> AsyncIterator[Site]:
+    require_mosquitto()
     try:
         async with AsyncExitStack() as stack, asyncio.TaskGroup() as group:
             site = Site(group, stack)

@@ -14,17 +14,11 @@ from tests.contract.proxy import Proxy
 from tests.integration.mosquitto_site import REFUSED, open_site, topic
 
 from driftwell.broker import Outcome, Publication, Will
-from driftwell.broker.mosquitto_process import find_mosquitto
 from driftwell.messages.errors import BrokerError
 from driftwell.messages.topics import Kind, cohort_head_topic, kind_filter
 from driftwell.tools.subscriptions import group_filters
 
-pytestmark = [
-    pytest.mark.integration,
-    pytest.mark.skipif(
-        find_mosquitto() is None, reason="mosquitto is not installed: apt install mosquitto"
-    ),
-]
+pytestmark = pytest.mark.integration
 
 
 async def test_mosquitto_reads_every_option() -> None:

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.golden.fixed_messages import FIXED, STATE
-from tests.strategies import MESSAGES, messages
+from tests.strategies import MESSAGES, domains, messages
 from tests.unit.messages.tampering import appended_field, fields_of, with_extra_fields
 
 from driftwell.messages import (
@@ -19,6 +19,7 @@ from driftwell.messages import (
     Head,
     Message,
     ModuleUpdate,
+    PackedSignature,
     SampleBatch,
     WireError,
     decode,
@@ -33,9 +34,11 @@ from driftwell.messages.errors import (
     TooLargeError,
     UnknownSchemaError,
 )
+from driftwell.messages.names import domain_name
 from driftwell.messages.samples import unpack_columns
+from driftwell.messages.signature import unpack_signature
 from driftwell.messages.signing import verify_head
-from driftwell.messages.topics import Kind
+from driftwell.messages.topics import Kind, cohort_head_topic, device_topic, own_head_topic
 
 LARGE = 1_000_000
 json_values = st.recursive(
@@ -52,12 +55,19 @@ def use(message: Message) -> None:
         case SampleBatch():
             unpack_columns(message)
             unpack_images(message.images)
+            use_signature(message.signature)
         case ModuleUpdate():
             unpack_arrays(message.arrays)
         case Head():
-            verify_head(message, message.key)
+            use_signature(verify_head(message, message.key).signature)
         case _:
             pass
+
+
+def use_signature(packed: PackedSignature | msgspec.UnsetType) -> None:
+    """Unpack a signature where there is one."""
+    if not isinstance(packed, msgspec.UnsetType):
+        unpack_signature(packed)
 
 
 def read(payload: bytes) -> Message | None:
@@ -90,9 +100,13 @@ def small_effort() -> Iterator[None]:
 def test_a_message_comes_out_as_it_went_in(kind: Kind, data: st.DataObject) -> None:
     """Decoding what was encoded gives an equal message, of every type and on its topic."""
     message = data.draw(MESSAGES[kind]())
-    topic = f"driftwell/v1/group/{message.device}/{kind}"
+    domain = data.draw(domains) if kind is Kind.HEAD else 0
     if message.device == "_":
-        topic += "/cohort"
+        topic = cohort_head_topic("group", domain_name("cohort", domain))
+    elif kind is Kind.HEAD:
+        topic = own_head_topic("group", domain_name(message.device, domain))
+    else:
+        topic = device_topic("group", message.device, kind)
 
     address, decoded = decode_on_topic(topic, encode(message))
 

@@ -16,10 +16,10 @@ def begin_cohorts(consumer: Consumer) -> Iterator[StoredVersion]:
     Raises:
         sqlite3.OperationalError: if the disk does not take it; the cohort goes on waiting.
     """
-    while consumer.learner.start is not None and consumer.beginning:
-        name = next(iter(consumer.beginning))
+    while consumer.learner.start is not None and consumer.cohorts.beginning:
+        name = next(iter(consumer.cohorts.beginning))
         version = consumer.issuer.begin(consumer.cohorts[name], consumer.learner.start)
-        del consumer.beginning[name]
+        del consumer.cohorts.beginning[name]
         if version is not None:
             log.info("cohort.begun", cohort=name, version=version.version)
             yield version

@@ -5,7 +5,7 @@ All of it can be rebuilt from the ledger, and is after a restart.
 
 from collections import deque
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import islice
 
 import numpy as np
@@ -19,6 +19,7 @@ from driftwell.cloud.replay import choose_replay, step_generator
 from driftwell.cloud.settings import ReplaySettings
 from driftwell.cloud.tables import StoredBatch
 from driftwell.messages.images import Pixels
+from driftwell.messages.signature import Signature
 
 Taken = list[tuple[StoredBatch, int]]
 """Batches in order, and how many further samples of each."""
@@ -42,13 +43,11 @@ class _Kept:
     """An image of the replay buffer, and where it comes from."""
 
     batch_id: int
-    device: str
-    domain: int
     image: NDArray[np.uint8]
 
 
 class Cohort:
-    """Devices that share one adapted state."""
+    """Devices that share one adapted state: of a cohort, those that see the same domain."""
 
     def __init__(self, name: str, models: CohortModels, *, capacity: int) -> None:
         self.name = name
@@ -56,8 +55,10 @@ class Cohort:
         self.version = 0
         self.result = ""
         """The digest of the newest version's state; empty before the first."""
+        self.signature: Signature | None = None
+        """What its images look like, where its devices watch for drift."""
         self.members: set[str] = set()
-        self._pending: deque[tuple[StoredBatch, Pixels, int]] = deque()
+        self._pending: deque[tuple[StoredBatch, Pixels]] = deque()
         self._buffer: deque[_Kept] = deque(maxlen=capacity)
         self.pending = 0
         """Samples that wait for a step."""
@@ -72,39 +73,24 @@ class Cohort:
         """The oldest batch the buffer still holds an image of."""
         return self._buffer[0].batch_id if self._buffer else 0
 
-    def push(self, batch: StoredBatch, images: Pixels, *, domain: int = 0) -> None:
-        """Add a stored batch; what was used of it before a restart goes to the buffer.
-
-        Args:
-            batch: As it stands in the ledger.
-            images: Its images.
-            domain: How often its device had drifted when they came.
-        """
+    def push(self, batch: StoredBatch, images: Pixels) -> None:
+        """Add a stored batch; what was used of it before a restart goes to the buffer."""
         self.members.add(batch.device)
-        if batch.used:
-            self._forget_domains(batch.device, before=domain)
-        self._keep(batch, images[: batch.used], domain)
+        self._keep(batch, images[: batch.used])
         rest = images[batch.used :]
         if len(rest):
-            self._pending.append((batch, rest, domain))
+            self._pending.append((batch, rest))
             self.pending += len(rest)
 
-    def _keep(self, batch: StoredBatch, images: Pixels, domain: int) -> None:
-        self._buffer.extend(_Kept(batch.id, batch.device, domain, image) for image in images)
-
-    def _forget_domains(self, device: str, *, before: int) -> None:
-        """Forget what a device sent of domains before this one: it would teach the wrong thing."""
-        kept = [e for e in self._buffer if e.device != device or e.domain >= before]
-        if len(kept) < len(self._buffer):
-            self._buffer = deque(kept, maxlen=self._buffer.maxlen)
-            self.models = replace(self.models, targets=self.models.targets[:0])
+    def _keep(self, batch: StoredBatch, images: Pixels) -> None:
+        self._buffer.extend(_Kept(batch.id, image) for image in images)
 
     def peek(self, samples: int) -> tuple[Pixels, Taken]:
         """The oldest pending samples, left where they are."""
         images: list[Pixels] = []
         taken: Taken = []
         wanted = samples
-        for batch, rest, _ in self._pending:
+        for batch, rest in self._pending:
             if wanted == 0:
                 break
             images.append(rest[:wanted])
@@ -116,19 +102,17 @@ class Cohort:
         """Move the oldest pending samples to the replay buffer."""
         self.pending -= samples
         while samples:
-            batch, rest, domain = self._pending.popleft()
-            self._keep(batch, rest[:samples], domain)
+            batch, rest = self._pending.popleft()
+            self._keep(batch, rest[:samples])
             if len(rest) > samples:
-                self._pending.appendleft((batch, rest[samples:], domain))
+                self._pending.appendleft((batch, rest[samples:]))
             samples -= min(samples, len(rest))
 
     def work(
         self, plan: Plan, *, replay: ReplaySettings, seed: int, shape: tuple[int, int, int]
     ) -> Work:
-        """Gather a step's images; but for domains that are over, nothing moves until the commit."""
+        """Gather a step's images; nothing moves until the commit."""
         uploads, taken = self.peek(plan.learn)
-        for (batch, _), (_, _, domain) in zip(taken, self._pending, strict=False):
-            self._forget_domains(batch.device, before=domain)
         generator = step_generator(seed, self.name, self.models.steps)
         positions = choose_replay(replay, self.buffered, generator)
         return Work(self, plan, uploads, self.replayed(positions, shape), taken, generator)

@@ -9,10 +9,12 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Final
 
+import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from driftwell.cloud.cohort import Cohort, Work, decode_models
+from driftwell.cloud.cohort import Cohort, Work
+from driftwell.cloud.cohorts import Cohorts
 from driftwell.cloud.inbox import admit
 from driftwell.cloud.issuing import Issuer
 from driftwell.cloud.learner import Learner, Step
@@ -24,8 +26,8 @@ from driftwell.cloud.settlement import Settlement
 from driftwell.cloud.signing_key import public_key
 from driftwell.cloud.tables import StoredVersion
 from driftwell.messages.ack import Ack
-from driftwell.messages.codec import Sender, decode, read_sender
-from driftwell.messages.errors import MalformedError, RefusalCode, WireError
+from driftwell.messages.codec import Sender, read_sender
+from driftwell.messages.errors import RefusalCode, WireError
 from driftwell.messages.images import Pixels
 from driftwell.messages.samples import SampleBatch
 from driftwell.messages.state import State
@@ -60,7 +62,7 @@ class Consumer:
         self.wall_ns = wall_ns
         self.public_key = public_key(key)
         self.changed = asyncio.Condition()
-        self.cohorts: dict[str, Cohort] = {}
+        self.cohorts = Cohorts(settings, learner=learner, ledger=ledger, admit=self._admit)
         self.states: dict[str, State] = {}
         self.telemetry: dict[str, Telemetry] = {}
         self.counters: Counter[str] = Counter()
@@ -86,8 +88,6 @@ class Consumer:
         self.is_revert_waiting = False
         """Whether somebody is known to have asked for a revert since the last one."""
         self._sequence: Counter[str] = Counter()
-        self.beginning: dict[str, None] = {}
-        """Cohorts without a version whose devices are to get the start state."""
         self._active: dict[str, None] = {}
         """Cohorts something happened to since they were last found idle, in turn."""
 
@@ -106,20 +106,8 @@ class Consumer:
                 start=self.learner.start_digest,
             ),
         )
-        for name in self.ledger.cohorts():
-            cohort = self.cohorts[name] = self._empty_cohort(name)
-            saved = self.ledger.models(name)
-            if saved is not None:
-                cohort.models = decode_models(saved, self.learner.source)
-            for batch in self.ledger.batches(name):
-                message = decode(batch.payload, limit_bytes=len(batch.payload))
-                if isinstance(message, SampleBatch):
-                    cohort.push(batch, self._admit(message), domain=message.domain)
-            self._active[name] = None
-        for version in self.ledger.newest_versions():
-            if version.cohort in self.cohorts:
-                self.cohorts[version.cohort].version = version.version
-                self.cohorts[version.cohort].result = version.result
+        self.cohorts.restore()
+        self._active.update(dict.fromkeys(self.cohorts))
 
     async def announce(self) -> None:
         """Wake the learning loop."""
@@ -136,7 +124,7 @@ class Consumer:
         sender = Sender(batch.device, batch.session, batch.seq)
         try:
             images = self._admit(batch)
-            cohort = self.cohorts.get(batch.cohort) or self._new_cohort(batch.cohort)
+            cohort = self.cohorts.of(batch)
         except WireError as error:
             return self.refuse_samples(sender, error.code, samples=batch.count)
         if cohort.pending >= self.settings.pending_limit:
@@ -146,7 +134,7 @@ class Consumer:
         if stored is None:
             self.counters["duplicates"] += 1
         else:
-            cohort.push(stored, images, domain=batch.domain)
+            cohort.push(stored, images)
         self._active[cohort.name] = None
         self.settlement.wait(cohort.name, batch.device, batch.session)
         if self.is_idle(cohort):
@@ -180,7 +168,8 @@ class Consumer:
             return
         if known is not None or len(self.states) < MAX_DEVICES:
             self.states[state.device] = state
-            self._welcome(state)
+            if state.status == "ready" and state.model == self.edge.digest:
+                self.cohorts.welcome(state)
             self._activate_cohorts_of(state.device)
             log.info("device.state", device=state.device, status=state.status)
 
@@ -193,7 +182,7 @@ class Consumer:
     def has_work(self) -> bool:
         """Whether a cohort may want a step or a revert, or a device waits for its settling ack."""
         return (
-            bool(self._active or self.beginning)
+            bool(self._active or self.cohorts.beginning)
             or self.settlement.has_waiting
             or self.is_revert_waiting
         )
@@ -256,34 +245,11 @@ class Consumer:
             for state in states
         )
 
-    def _welcome(self, state: State) -> None:
-        """Make a device's cohort at its birth where there is a start state to give it."""
-        is_ours = state.status == "ready" and state.model == self.edge.digest
-        if self.learner.start is None or not is_ours:
-            return
-        if state.cohort not in self.cohorts and len(self.cohorts) < self.settings.cohorts:
-            self._new_cohort(state.cohort)
-            self.beginning[state.cohort] = None
-        if state.cohort in self.cohorts:
-            self.cohorts[state.cohort].members.add(state.device)
-
     def _admit(self, batch: SampleBatch) -> Pixels:
         return admit(batch, model=self.edge.digest, manifest=self.edge.manifest)
 
-    def _new_cohort(self, name: str) -> Cohort:
-        if len(self.cohorts) >= self.settings.cohorts:
-            raise MalformedError(
-                f"no room for cohort {name!r}: the limit is {self.settings.cohorts}",
-                RefusalCode.WRONG_COHORT,
-            )
-        cohort = self.cohorts[name] = self._empty_cohort(name)
-        return cohort
-
-    def _empty_cohort(self, name: str) -> Cohort:
-        capacity = self.settings.method.replay.capacity
-        return Cohort(name, self.learner.source, capacity=capacity)
-
     def _ack(self, device: str, session: str, cohort: Cohort | None) -> Ack:
+        place = self.cohorts.placement.told(device, session)
         return Ack(
             device=device,
             session=self.session,
@@ -294,5 +260,7 @@ class Consumer:
             stored_seq=self.ledger.stored_seq(device, session),
             settled_seq=self.settlement.settled_seq(device, session),
             version=cohort.version if cohort else 0,
+            drifts=place.drifts if place else msgspec.UNSET,
+            domain=place.domain if place else msgspec.UNSET,
             refused=self.ledger.refusals(device, session),
         )

@@ -4,16 +4,17 @@ from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.tables import StoredVersion
 from driftwell.messages.codec import encode
 from driftwell.messages.head import Head
-from driftwell.messages.names import EVERYONE
-from driftwell.messages.topics import Kind, cohort_head_topic, device_topic
+from driftwell.messages.names import EVERYONE, split_domain
+from driftwell.messages.topics import cohort_head_topic, own_head_topic
 
 
 def readers(consumer: Consumer, version: StoredVersion) -> list[str]:
     """Whom the version's heads are addressed to: the device of that name, everyone, or both."""
     cohort = consumer.cohorts.get(version.cohort)
     members = cohort.members if cohort else set()
-    own = [version.cohort] if version.cohort in members else []
-    return own + ([EVERYONE] if members - {version.cohort} else [])
+    name, _ = split_domain(version.cohort)
+    own = [name] if name in members else []
+    return own + ([EVERYONE] if members - {name} else [])
 
 
 def encode_head(consumer: Consumer, version: StoredVersion, *, reader: str) -> tuple[str, bytes]:
@@ -31,7 +32,7 @@ def encode_head(consumer: Consumer, version: StoredVersion, *, reader: str) -> t
     topic = (
         cohort_head_topic(group, version.cohort)
         if reader == EVERYONE
-        else device_topic(group, version.cohort, Kind.HEAD)
+        else own_head_topic(group, version.cohort)
     )
     head = Head(
         device=reader,

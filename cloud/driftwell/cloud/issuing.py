@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from typing import Final
 
+import msgspec
 import structlog
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -20,6 +21,7 @@ from driftwell.cloud.tables import RevertRequest, StoredVersion
 from driftwell.messages.delta import Delta, apply_delta
 from driftwell.messages.errors import DeltaError, RefusalCode
 from driftwell.messages.head import Manifest
+from driftwell.messages.signature import pack_signature
 from driftwell.messages.signing import read_manifest, sign_manifest
 
 DAY_NS: Final = 86_400 * 10**9
@@ -78,7 +80,7 @@ class Issuer:
         if manifest is None:
             self._book(work, step.models, "trained", None)
             return None
-        version = self._sign(manifest)
+        version = self._sign(manifest, cohort)
         self._book(work, step.models, "trained", version)
         cohort.version, cohort.result = version.version, version.result
         return version
@@ -102,7 +104,7 @@ class Issuer:
         )
         if manifest is None:
             return None
-        version = self._sign(manifest)
+        version = self._sign(manifest, cohort)
         self._ledger.use(
             cohort.name, [], fate="trained", models=encode_models(models), version=version
         )
@@ -127,7 +129,7 @@ class Issuer:
             lifetime_ns=self._lifetime_ns,
         )
         models = self._models_of(manifest, cohort.models)
-        version = self._sign(manifest)
+        version = self._sign(manifest, cohort)
         self._ledger.answer_revert(request, models=encode_models(models), version=version)
         cohort.models = models
         cohort.version, cohort.result = version.version, version.result
@@ -160,7 +162,9 @@ class Issuer:
     def _parent(self, cohort: Cohort) -> str:
         return cohort.result or self._lineage.source_digest
 
-    def _sign(self, manifest: Manifest) -> StoredVersion:
+    def _sign(self, manifest: Manifest, cohort: Cohort) -> StoredVersion:
+        if cohort.signature is not None:
+            manifest = msgspec.structs.replace(manifest, signature=pack_signature(cohort.signature))
         encoded, signature = sign_manifest(manifest, self._key)
         return StoredVersion(manifest.cohort, manifest.version, manifest.result, encoded, signature)
 

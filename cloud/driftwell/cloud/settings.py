@@ -121,6 +121,15 @@ class GateSettings(_Strict, frozen=True, kw_only=True):
     """Effective number of classes it answers with, over the teacher's."""
 
 
+class DomainSettings(_Strict, frozen=True, kw_only=True):
+    """How a cohort is split into domains, where its devices watch for drift."""
+
+    limit: Annotated[int, msgspec.Meta(ge=1, le=1000)] = 16
+    """Domains of a cohort at most; then the nearest takes what fits none."""
+    match_distance: Positive = 0.02
+    """A domain further away than this is another one (`messages.signature.distance`)."""
+
+
 class MethodSettings(_Strict, frozen=True, kw_only=True, omit_defaults=True):
     """A whole method, as its TOML file says it: CEMA's tables, or those of our own."""
 
@@ -134,6 +143,7 @@ class MethodSettings(_Strict, frozen=True, kw_only=True, omit_defaults=True):
     gate: GateSettings | None = None
     replay: ReplaySettings
     policy: PolicySettings
+    domains: DomainSettings = DomainSettings()
 
     def __post_init__(self) -> None:
         cema = (self.foundation, self.distillation, self.statistics)

@@ -14,11 +14,12 @@ from driftwell.messages.delta import AdaptableState, apply_delta
 from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import DeltaError, RefusalCode
 from driftwell.messages.head import Manifest
+from driftwell.messages.names import split_domain
 
 
 @dataclass(frozen=True, slots=True)
 class Incumbent:
-    """What the device is and runs."""
+    """What the device is, and what it last took for the domain of its cohort in question."""
 
     group: str
     cohort: str
@@ -51,7 +52,8 @@ def resolve_version(
     """
     if manifest.model != incumbent.model:
         raise DeltaError("version is for another model bundle", RefusalCode.WRONG_MODEL)
-    if (manifest.group, manifest.cohort) != (incumbent.group, incumbent.cohort):
+    cohort, _ = split_domain(manifest.cohort)
+    if (manifest.group, cohort) != (incumbent.group, incumbent.cohort):
         raise DeltaError(f"version is for cohort {manifest.cohort!r}", RefusalCode.WRONG_COHORT)
     if manifest.source != incumbent.source:
         raise DeltaError("version starts from another source state", RefusalCode.WRONG_SOURCE)

@@ -14,6 +14,7 @@ def build_node(settings: EdgeSettings, bundle: Bundle, clock: Callable[[], float
         settings.filter,
         selection=settings.selection,
         drift=settings.drift,
+        bank=settings.bank,
         group=settings.group,
         cohort=settings.cohort_name,
         statistics=settings.statistics,

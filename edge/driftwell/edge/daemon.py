@@ -37,7 +37,14 @@ from driftwell.edge.sources import Source, open_source
 from driftwell.edge.spool import Spool
 from driftwell.edge.stream_recorder import StreamRecorder
 from driftwell.messages.codec import encode
-from driftwell.messages.topics import ROUTES, Kind, cohort_head_topic, device_topic
+from driftwell.messages.topics import (
+    ROUTES,
+    Kind,
+    cohort_head_topic,
+    device_topic,
+    domain_heads,
+    own_head_topic,
+)
 from driftwell.models.bundle import Bundle, open_bundle
 from driftwell.models.state_folder import own_folder
 
@@ -73,13 +80,15 @@ class Summary:
 
 
 def subscriptions(settings: EdgeSettings) -> tuple[tuple[str, int], ...]:
-    """What a device listens to: its acks, and its own head or its cohort's."""
+    """What a device listens to: its acks, and its own head or its cohort's, domains and all."""
     head = (
         cohort_head_topic(settings.group, settings.cohort_name)
         if settings.cohort_name != settings.device
-        else device_topic(settings.group, settings.device, Kind.HEAD)
+        else own_head_topic(settings.group, settings.device)
     )
-    return ((device_topic(settings.group, settings.device, Kind.ACK), 1), (head, 1))
+    heads = (head, domain_heads(head)) if settings.drift is not None else (head,)
+    filters = (device_topic(settings.group, settings.device, Kind.ACK), *heads)
+    return tuple((one, 1) for one in filters)
 
 
 async def run_edge(

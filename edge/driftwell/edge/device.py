@@ -9,13 +9,16 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
+import msgspec
 import numpy as np
 import structlog
 
 from driftwell.broker import Connection
+from driftwell.edge.domains import decode_memory, encode_memory
 from driftwell.edge.drift import DriftVerdict
+from driftwell.edge.events import Events
 from driftwell.edge.filter import Verdict
 from driftwell.edge.node import EdgeNode, Predictions
 from driftwell.edge.outbox import Entry, Outbox
@@ -28,17 +31,22 @@ from driftwell.edge.uploads import UploadBudget, decode_state, encode_state, ori
 from driftwell.messages.ack import Ack
 from driftwell.messages.codec import decode
 from driftwell.messages.errors import MalformedError, WireError
-from driftwell.messages.event import Event
 from driftwell.messages.head import Head, Manifest
+from driftwell.messages.names import domain_name, split_domain
 from driftwell.messages.signing import verify_head
 
-MAX_REPORTS: Final = 256
+MAX_ANSWERS: Final = 256
 TRUSTED_KEY: Final = "trusted-key"
 LAST_HEAD: Final = "head"
 BUDGET: Final = "budget"
-DOMAIN: Final = "domain"
+DOMAINS: Final = "domains"
 
 log = structlog.get_logger()
+
+
+def head_name(domain: int) -> str:
+    """Under which the newest head of a domain is remembered."""
+    return domain_name(LAST_HEAD, domain)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,13 +83,17 @@ class Device:
         self.clocks = clocks
         self.timing = Timing()
         self.counters: Counter[str] = Counter()
-        self.reports: deque[Event] = deque(maxlen=MAX_REPORTS)
-        self.answers: deque[bytes] = deque(maxlen=MAX_REPORTS)
+        self.reports = Events(
+            device=settings.device, session=session, model=self.model, wall_ns=clocks.wall_ns
+        )
+        self.answers: deque[bytes] = deque(maxlen=MAX_ANSWERS)
         """Predictions for the network, where they are wanted there."""
         self.changed = asyncio.Condition()
         self.settled_seq = 0
         self.cloud_version = 0
-        self.decided_version = 0
+        self.cloud_domain = 0
+        self.decided: dict[int, int] = {}
+        """The newest version that was taken or refused, by domain."""
         self.outbox = Outbox(
             spool.entries(),
             session=session,
@@ -91,8 +103,6 @@ class Device:
         )
         self.budget = UploadBudget(settings.budget, decode_state(spool.recall(BUDGET)))
         self._origin = origin_of(settings, model=node.bundle.digest)
-        node.domain = int(spool.recall(DOMAIN) or b"0")
-        self._event_seq = 0
 
     @property
     def model(self) -> str:
@@ -105,7 +115,7 @@ class Device:
         return (
             len(self.outbox) == 0
             and self.settled_seq >= self.outbox.expected_seq
-            and self.decided_version >= self.cloud_version
+            and self.decided.get(self.cloud_domain, 0) >= self.cloud_version
         )
 
     async def announce(self) -> None:
@@ -133,6 +143,8 @@ class Device:
             self.counters[f"verdict:{verdict.word}"] += int(verdicts[verdict])
         if predictions.swapped is not None:
             self._report_applied(predictions.swapped)
+        if predictions.is_recalled:
+            self._report_recall(predictions.version)
         if predictions.drift is not None and predictions.drift.drifted:
             self._report_drift(predictions.drift, predictions.version)
 
@@ -156,7 +168,7 @@ class Device:
         remembered = {
             position_name: batch.position,
             BUDGET: encode_state(self.budget.state),
-            DOMAIN: str(predictions.domain).encode(),
+            DOMAINS: encode_memory(self.node.domains),
         }
         entries = self.spool.add(payloads, booked=booked, remembered=remembered)
         if entries is None:
@@ -204,6 +216,7 @@ class Device:
         if ack.of_session == self.session:
             self.settled_seq = max(self.settled_seq, ack.settled_seq)
             self.cloud_version = ack.version
+            self._take_place(ack)
 
     def take_head(self, head: Head, payload: bytes) -> None:
         """Verify a head and offer its version to the node; a refusal is reported with its code."""
@@ -211,23 +224,33 @@ class Device:
         try:
             manifest = verify_head(head, self._trusted_key(head))
             self.spool.remember(TRUSTED_KEY, head.key)
+            domain = split_domain(manifest.cohort)[1]
+            before = self.node.domains.bank.known
             if self.node.offer(manifest, now_ns=self.clocks.wall_ns()):
-                self.spool.remember(LAST_HEAD, payload)
+                self.spool.remember(head_name(domain), payload)
+                self.spool.remember(DOMAINS, encode_memory(self.node.domains))
+                for gone in before - self.node.domains.bank.known:
+                    self.spool.forget(head_name(gone))
         except WireError as error:
             self.refuse_version(manifest.version if manifest else 0, error)
         if manifest:
-            self.decided_version = max(self.decided_version, manifest.version)
+            domain = split_domain(manifest.cohort)[1]
+            self.decided[domain] = max(self.decided.get(domain, 0), manifest.version)
 
     def refuse_version(self, version: int, error: WireError) -> None:
         """Count and report a version that was not taken."""
         self.counters[f"refused:{error.code}"] += 1
         self.counters["versions_refused"] += 1
         log.warning("version.refused", version=version, code=error.code, detail=str(error))
-        self._report("refused", version, code=str(error.code), detail=str(error)[:500])
+        self.reports.note("refused", version, code=str(error.code), detail=str(error)[:500])
 
     def restore(self) -> None:
-        """Go on with the version the device last took, without waiting for the broker."""
-        payload = self.spool.recall(LAST_HEAD)
+        """Go on with the versions the device last took, without waiting for the broker."""
+        for domain in decode_memory(self.spool.recall(DOMAINS), self.node.domains):
+            self._restore_head(head_name(domain))
+
+    def _restore_head(self, name: str) -> None:
+        payload = self.spool.recall(name)
         if payload is None:
             return
         try:
@@ -236,7 +259,14 @@ class Device:
                 self.take_head(head, payload)
         except WireError as error:  # damaged on disk: the source state answers until a head comes
             log.warning("version.not-restored", error=str(error))
-            self.spool.forget(LAST_HEAD)
+            self.spool.forget(name)
+
+    def _take_place(self, ack: Ack) -> None:
+        if isinstance(ack.domain, msgspec.UnsetType):
+            return
+        drifts = 0 if isinstance(ack.drifts, msgspec.UnsetType) else ack.drifts
+        self.cloud_domain = ack.domain
+        self.node.placed(drifts=drifts, domain=ack.domain)
 
     def _trusted_key(self, head: Head) -> bytes:
         if self.settings.trust:
@@ -251,34 +281,15 @@ class Device:
         self.timing.lag_s.append(lag_s)
         self.counters["versions_applied"] += 1
         log.info("version.applied", version=manifest.version, lag_s=round(lag_s, 3))
-        self._report("applied", manifest.version, lag_s=lag_s)
+        self.reports.note("applied", manifest.version, lag_s=lag_s)
+
+    def _report_recall(self, version: int) -> None:
+        self.counters["recalls"] += 1
+        domain = self.node.domains.domain
+        log.info("domain.recalled", domain=domain, version=version)
+        self.reports.note("recalled", version, detail=f"domain {domain}")
 
     def _report_drift(self, drift: DriftVerdict, version: int) -> None:
         self.counters["drifts"] += 1
         log.info("drift", cause=drift.cause, distance=drift.distance)
-        self._report("drift", version, detail=drift.cause or "")
-
-    def _report(
-        self,
-        event: Literal["applied", "refused", "drift"],
-        version: int,
-        *,
-        code: str = "",
-        detail: str = "",
-        lag_s: float | None = None,
-    ) -> None:
-        self._event_seq += 1
-        self.reports.append(
-            Event(
-                device=self.settings.device,
-                session=self.session,
-                seq=self._event_seq,
-                clock_ns=self.clocks.wall_ns(),
-                model=self.model,
-                event=event,
-                version=version,
-                code=code,
-                detail=detail,
-                lag_s=lag_s,
-            )
-        )
+        self.reports.note("drift", version, detail=drift.cause or "")

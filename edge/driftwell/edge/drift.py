@@ -23,8 +23,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
-from driftwell.edge.signature import Signature, distance, mix, pool
 from driftwell.messages.errors import ArrayError, RefusalCode
+from driftwell.messages.signature import Signature, distance, mix, pool
 
 Weight = Annotated[float, msgspec.Meta(gt=0, le=1)]
 Positive = Annotated[float, msgspec.Meta(gt=0, le=1e6)]

@@ -16,16 +16,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftwell.edge.applier import Incumbent, is_news, resolve_version
+from driftwell.edge.bank import BankSettings
 from driftwell.edge.choosing import Chooser, SelectionSettings
-from driftwell.edge.drift import DriftSettings, DriftState, DriftVerdict, forget_output, watch
+from driftwell.edge.domains import Domains, Place
+from driftwell.edge.drift import DriftSettings, DriftVerdict
 from driftwell.edge.filter import FilterSettings, FilterState, Verdict, entropy_bounds, judge
 from driftwell.edge.packing import Selection
 from driftwell.edge.scoring import score
 from driftwell.edge.settings import Statistics
-from driftwell.edge.signature import make_signature
-from driftwell.messages.errors import ArrayError
+from driftwell.messages.delta import apply_delta
+from driftwell.messages.errors import ArrayError, DeltaError, RefusalCode
 from driftwell.messages.head import Manifest
 from driftwell.messages.images import Pixels
+from driftwell.messages.names import split_domain
+from driftwell.messages.signature import Signature, make_signature
 from driftwell.models.bundle import Bundle
 from driftwell.models.network import MIN_BATCH_FOR_STATISTICS
 from driftwell.models.statistics import StatisticsSettings
@@ -48,10 +52,12 @@ class Predictions:
     forward_s: float
     """Seconds in the network, by the clock the node was given."""
 
-    domain: int
-    """How often the stream had drifted, this batch included."""
+    place: Place | None
+    """In which domain it was taken; None: the node does not watch for drift."""
     drift: DriftVerdict | None
     """What the detector said of the batch; None: it does not watch, or the batch was not finite."""
+    is_recalled: bool
+    """Whether the batch was known to be of another domain, and answered by that one's version."""
 
     @property
     def selected(self) -> NDArray[np.bool_]:
@@ -67,7 +73,7 @@ class Predictions:
         """
         mask = self.selected
         return Selection(
-            images[mask], index[mask], self.entropy[mask], self.label[mask], self.domain
+            images[mask], index[mask], self.entropy[mask], self.label[mask], self.place
         )
 
 
@@ -87,6 +93,7 @@ class EdgeNode:
         *,
         selection: SelectionSettings = SelectionSettings(),  # noqa: B008
         drift: DriftSettings | None = None,
+        bank: BankSettings = BankSettings(),  # noqa: B008
         group: str = "default",
         cohort: str = "local",
         statistics: Statistics = "first-batch",
@@ -100,6 +107,7 @@ class EdgeNode:
             settings: The filter.
             selection: How it chooses among what the filter selects, where not all may be sent.
             drift: How it watches for drift; None: it does not. Needs own statistics.
+            bank: How it remembers domains, where it watches.
             group: The group of the heads it accepts.
             cohort: The cohort of the heads it accepts.
             statistics: What BatchNorm normalises by. `first-batch`: the first batch's statistics
@@ -122,10 +130,9 @@ class EdgeNode:
         self._lock = threading.Lock()
         self._clock = clock
         self._choice = Chooser(selection, classes=len(bundle.manifest.classes))
-        self._drift_settings = drift if statistics == "own" else None
-        self._drift_state = DriftState()
-        self.domain = 0
-        """How often the stream has drifted; whoever keeps it over restarts sets it."""
+        self.domains = Domains(drift if statistics == "own" else None, bank)
+        self._running_in: int | None = 0
+        """The domain of the version that runs."""
         self._measure_next = statistics == "first-batch"
 
     @property
@@ -133,7 +140,7 @@ class EdgeNode:
         """What the node runs, or will run from the next batch on."""
         with self._lock:
             candidate = self._candidate
-            return _promoted(self._incumbent, candidate) if candidate else self._incumbent
+            return _promoted(self._incumbent, candidate.manifest) if candidate else self._incumbent
 
     @property
     def entropy_max_nats(self) -> float:
@@ -145,7 +152,7 @@ class EdgeNode:
         return len(self.bundle.manifest.classes)
 
     def offer(self, manifest: Manifest, *, now_ns: int) -> bool:
-        """Take a verified version; it answers from the next batch on.
+        """Take a verified version; it answers from the next batch on, or when its domain returns.
 
         Returns:
             Whether it was news; a version already taken is not, and nothing happens.
@@ -153,13 +160,27 @@ class EdgeNode:
         Raises:
             DeltaError, ArrayError: the version is refused and nothing has changed.
         """
-        incumbent = self.incumbent
+        domain = split_domain(manifest.cohort)[1]
+        if domain and not self.domains.is_watching:
+            raise DeltaError(f"version is for {manifest.cohort!r}", RefusalCode.WRONG_COHORT)
+        with self._lock:
+            incumbent = self._incumbent_in(domain)
         if not is_news(incumbent, manifest):
             return False
         state = resolve_version(incumbent, manifest, self.bundle.source, now_ns=now_ns)
         with self._lock:
-            self._candidate = _Candidate(manifest, state)
+            self.domains.learned(manifest)
+            if domain == self.domains.domain:
+                self._candidate = _Candidate(manifest, state)
         return True
+
+    def placed(self, *, drifts: int, domain: int) -> None:
+        """Take the cloud's word where the samples went that were taken after so many drifts."""
+        with self._lock:
+            entry = self.domains.placed(drifts, domain)
+            if entry is not None:
+                state = apply_delta(self.bundle.source, entry.manifest.delta)
+                self._candidate = _Candidate(entry.manifest, state)
 
     def infer(self, images: Pixels, *, rate: float = 1.0) -> Predictions:
         """Answer one batch of uint8 images (N, H, W, C), N >= 1, and judge it.
@@ -179,6 +200,9 @@ class EdgeNode:
         swapped = self._swap()
         began = self._clock()
         logits = self._forward(images)
+        recalled = self._recall(len(images), logits)
+        if recalled is not None:
+            swapped, logits = recalled, self._forward(images)
         forward_s = self._clock() - began
         scores = score(logits)
         judgement = judge(self.settings, self.filter_state, scores.entropy, self._classes)
@@ -195,25 +219,43 @@ class EdgeNode:
             swapped=swapped,
             forward_s=forward_s,
             drift=drift,
-            domain=self.domain,
+            place=self.domains.place,
+            is_recalled=recalled is not None,
         )
+
+    def _recall(self, images: int, logits: NDArray[np.float32]) -> Manifest | None:
+        """Move to a known domain if the batch is of one, and install its version."""
+        signature = self._signature(images)
+        if signature is None or not np.isfinite(logits).all():
+            return None
+        with self._lock:
+            entry = self.domains.recall(signature)
+            if entry is None:
+                return None
+            self._candidate = None  # of the domain that was left; the bank has it
+            state = apply_delta(self.bundle.source, entry.manifest.delta)
+            self._install(_Candidate(entry.manifest, state))
+        self.filter_state = FilterState()
+        return entry.manifest
 
     def _watch(self, entropy: NDArray[np.float32]) -> DriftVerdict | None:
         """Ask the detector; after a drift the statistics begin anew, with little trust in the old.
 
         What the filter remembers of the stream's entropy is of the other domain, too.
         """
-        moments = self._network.signature()
-        if self._drift_settings is None or moments is None or not np.isfinite(entropy).all():
+        signature = self._signature(len(entropy))
+        if signature is None or not np.isfinite(entropy).all():
             return None
-        signature = make_signature(*moments, images=len(entropy))
-        verdict = watch(self._drift_settings, self._drift_state, signature, float(entropy.mean()))
-        self._drift_state = verdict.state
-        if verdict.drifted:
-            self.domain += 1
+        with self._lock:
+            verdict = self.domains.watch(signature, float(entropy.mean()))
+        if verdict is not None and verdict.drifted:
             self._network.restart_statistics(elsewhere=True)
             self.filter_state = FilterState()
         return verdict
+
+    def _signature(self, images: int) -> Signature | None:
+        moments = self._network.signature() if self.domains.is_watching else None
+        return make_signature(*moments, images=images) if moments is not None else None
 
     def _forward(self, images: Pixels) -> NDArray[np.float32]:
         if self._measure_next and len(images) >= MIN_BATCH_FOR_STATISTICS:
@@ -226,15 +268,27 @@ class EdgeNode:
             candidate, self._candidate = self._candidate, None
             if candidate is None:
                 return None
-            self._network.install(candidate.state)
-            if candidate.manifest.provenance.trained_samples == 0:
-                self._network.restart_statistics(elsewhere=True)  # it has seen no upload
-            self._incumbent = _promoted(self._incumbent, candidate)
-        self._drift_state = forget_output(self._drift_state)
+            self._install(candidate)
         self._measure_next = False
         return candidate.manifest
 
+    def _install(self, candidate: _Candidate) -> None:
+        self._network.install(candidate.state)
+        if candidate.manifest.provenance.trained_samples == 0:
+            self._network.restart_statistics(elsewhere=True)  # it has seen no upload
+        self._incumbent = _promoted(self._incumbent, candidate.manifest)
+        self._running_in = split_domain(candidate.manifest.cohort)[1]
+        self.domains.swapped()
 
-def _promoted(incumbent: Incumbent, candidate: _Candidate) -> Incumbent:
-    manifest = candidate.manifest
+    def _incumbent_in(self, domain: int) -> Incumbent:
+        """What was last taken for a domain: nothing yet is the source."""
+        entry = self.domains.bank.find(domain)
+        if entry is not None:
+            return _promoted(self._incumbent, entry.manifest)
+        if domain == self._running_in:
+            return self._incumbent
+        return replace(self._incumbent, version=0, result=self._incumbent.source)
+
+
+def _promoted(incumbent: Incumbent, manifest: Manifest) -> Incumbent:
     return replace(incumbent, version=manifest.version, result=manifest.result)

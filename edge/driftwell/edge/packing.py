@@ -5,16 +5,18 @@ is sent, so that `oldest_seq` is always the present one.
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
+from driftwell.edge.domains import Place
 from driftwell.messages.codec import decode, encode
 from driftwell.messages.errors import MalformedError
 from driftwell.messages.images import Pixels, pack_images
 from driftwell.messages.samples import SampleBatch, pack_columns
+from driftwell.messages.signature import pack_signature
 
 STAMP_BYTES: Final = 32  # what the two sequence numbers may add when a batch is stamped
 UNSENT_SESSION: Final = "0" * 16
@@ -28,8 +30,8 @@ class Selection:
     index: NDArray[np.uint64]
     entropy: NDArray[np.float32]
     prediction: NDArray[np.uint16]
-    domain: int = 0
-    """How often the device had drifted when they came."""
+    place: Place | None = None
+    """In which domain they came; None: the device does not watch for drift."""
 
     def __len__(self) -> int:
         return len(self.index)
@@ -42,7 +44,7 @@ class Selection:
             self.index[cut],
             self.entropy[cut],
             self.prediction[cut],
-            self.domain,
+            self.place,
         )
 
 
@@ -76,7 +78,7 @@ def pack_selection(
         oldest_seq=0,
         images=pack_images(selection.images, quality=quality),
         columns=pack_columns(selection.index, selection.entropy, selection.prediction),
-        drifts=selection.domain or msgspec.UNSET,
+        **_placing(selection.place),
     )
     payload = msgspec.msgpack.encode(batch)
     if len(payload) + STAMP_BYTES <= limit_bytes:
@@ -95,6 +97,17 @@ def pack_selection(
         batches += more
         left_out += too_large
     return batches, left_out
+
+
+def _placing(place: Place | None) -> dict[str, Any]:
+    """The fields of a sample batch that say where it was taken."""
+    if place is None:
+        return {}
+    return {
+        "drifts": place.drifts or msgspec.UNSET,
+        "domain": msgspec.UNSET if place.domain is None else place.domain,
+        "signature": pack_signature(place.signature),
+    }
 
 
 def stamp(payload: bytes, *, session: str, seq: int, oldest_seq: int, limit_bytes: int) -> bytes:

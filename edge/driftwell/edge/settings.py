@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from driftwell.edge.bank import BankSettings
 from driftwell.edge.budget import BudgetSettings
 from driftwell.edge.choosing import SelectionSettings
 from driftwell.edge.drift import DriftSettings
@@ -76,6 +77,8 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     selection: SelectionSettings = SelectionSettings()
     drift: DriftSettings | None = None
     """How it watches for drift, with own statistics; None: it does not."""
+    bank: BankSettings = BankSettings()
+    """How it remembers domains, where it watches for drift."""
 
     def __post_init__(self) -> None:
         if self.device == "cloud":

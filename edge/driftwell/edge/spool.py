@@ -222,6 +222,9 @@ def read_books(database: sqlite3.Connection) -> tuple[str, dict[str, int]]:
 
 
 def forget_names(folder: Path, *names: str) -> None:
-    """Drop values a device remembers; the spool and the books stay."""
+    """Drop values a device remembers, and all under `NAME/`; the spool and the books stay."""
     with contextlib.closing(open_database(folder / DATABASE, _SCHEMA)) as database:
-        database.executemany("DELETE FROM memory WHERE name = ?", [(name,) for name in names])
+        database.executemany(
+            "DELETE FROM memory WHERE name = ?1 OR substr(name, 1, length(?1) + 1) = ?1 || '/'",
+            [(name,) for name in names],
+        )

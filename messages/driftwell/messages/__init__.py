@@ -11,6 +11,7 @@ from driftwell.messages.event import Event
 from driftwell.messages.head import Head, Manifest, Provenance
 from driftwell.messages.images import PackedImages, pack_images, unpack_images
 from driftwell.messages.samples import SampleBatch
+from driftwell.messages.signature import PackedSignature
 from driftwell.messages.state import Limits, State
 from driftwell.messages.stream import StreamBatch
 from driftwell.messages.telemetry import Inference, Link, Resources, Telemetry
@@ -37,6 +38,7 @@ __all__ = [
     "ModuleUpdate",
     "NamedArray",
     "PackedImages",
+    "PackedSignature",
     "Provenance",
     "RefusalCode",
     "Refused",

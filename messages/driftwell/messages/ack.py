@@ -7,7 +7,7 @@ from typing import Annotated
 
 import msgspec
 
-from driftwell.messages.envelope import Count, Envelope, Session
+from driftwell.messages.envelope import Count, Domain, Envelope, Session
 
 MAX_REFUSED = 256
 
@@ -29,4 +29,8 @@ class Ack(Envelope, frozen=True, kw_only=True, tag="ack"):
     """Up to this seq the learner has done all it will do until more samples come."""
     version: Count
     """The newest version for the device at the time of `settled_seq`."""
+    drifts: Count | msgspec.UnsetType = msgspec.UNSET
+    """With `domain`: of the samples it is about, as the device counted them."""
+    domain: Domain | msgspec.UnsetType = msgspec.UNSET
+    """Where the cloud put the device's newest samples; absent where it keeps no domains apart."""
     refused: Annotated[tuple[Refused, ...], msgspec.Meta(max_length=MAX_REFUSED)] = ()

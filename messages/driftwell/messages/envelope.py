@@ -9,7 +9,7 @@ from typing import Annotated, Final
 
 import msgspec
 
-from driftwell.messages.names import NAME_PATTERN
+from driftwell.messages.names import COHORT_PATTERN, MAX_DOMAIN, NAME_PATTERN
 
 SCHEMA: Final = 1
 """The schema major this program writes and reads."""
@@ -18,6 +18,8 @@ MAX_COUNT: Final = 2**62
 """The largest integer in a message: SQLite, which ends at 2**63 - 1, still holds one more."""
 
 Name = Annotated[str, msgspec.Meta(pattern=NAME_PATTERN)]
+CohortName = Annotated[str, msgspec.Meta(pattern=COHORT_PATTERN)]
+Domain = Annotated[int, msgspec.Meta(ge=0, le=MAX_DOMAIN)]
 Session = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{16}\Z")]
 Digest = Annotated[str, msgspec.Meta(pattern=r"^[0-9a-f]{64}\Z")]
 Count = Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]

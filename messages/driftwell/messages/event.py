@@ -10,7 +10,7 @@ from driftwell.messages.envelope import Count, Envelope, Finite, Text
 class Event(Envelope, frozen=True, kw_only=True, tag="event"):
     """A version was applied, refused or taken back, or the device noticed a change."""
 
-    event: Literal["applied", "refused", "reverted", "drift", "budget"]
+    event: Literal["applied", "refused", "reverted", "drift", "recalled", "budget"]
     version: Count
     code: Annotated[str, msgspec.Meta(max_length=32)] = ""
     """With `refused`: the RefusalCode."""

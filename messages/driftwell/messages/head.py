@@ -8,7 +8,16 @@ from typing import Annotated, Final
 import msgspec
 
 from driftwell.messages.delta import Delta
-from driftwell.messages.envelope import MAX_COUNT, Count, Digest, Envelope, Name, Nanoseconds
+from driftwell.messages.envelope import (
+    MAX_COUNT,
+    CohortName,
+    Count,
+    Digest,
+    Envelope,
+    Name,
+    Nanoseconds,
+)
+from driftwell.messages.signature import PackedSignature
 
 MAX_BATCHES: Final = 64
 """Sample batches a manifest names; a version that learned from more names the last ones."""
@@ -34,7 +43,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """What a version is, whom it is for, and the delta itself."""
 
     group: Name
-    cohort: Name
+    cohort: CohortName
+    """The cohort, or the domain of one."""
     model: Digest
     """The bundle it is for."""
     source: Digest
@@ -50,6 +60,8 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
     """The device clock of the newest sample batch it learned from."""
     rollback: bool = False
     """Signed permission to apply a version lower than the present one."""
+    signature: PackedSignature | msgspec.UnsetType = msgspec.UNSET
+    """What the images look like that it is for; absent where domains are not kept apart."""
     provenance: Provenance
     delta: Delta
 

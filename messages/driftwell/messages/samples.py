@@ -13,9 +13,10 @@ from driftwell.messages.arrays import (
     require_finite,
     unpack_arrays,
 )
-from driftwell.messages.envelope import Count, Envelope, Name
+from driftwell.messages.envelope import Count, Domain, Envelope, Name
 from driftwell.messages.errors import ArrayError
 from driftwell.messages.images import PackedImages
+from driftwell.messages.signature import PackedSignature
 
 COLUMNS: Final = {"index": "<u8", "entropy": "<f4", "prediction": "<u2"}
 """What is said of each image: position in the device's stream, nats, class."""
@@ -31,12 +32,12 @@ class SampleBatch(Envelope, frozen=True, kw_only=True, tag="samples"):
     images: PackedImages
     columns: NamedArrays
     drifts: Count | msgspec.UnsetType = msgspec.UNSET
-    """Drifts the device had noticed when it took the images; absent before the first."""
-
-    @property
-    def domain(self) -> int:
-        """Number of the device's domain the images are of: how often it had drifted."""
-        return 0 if isinstance(self.drifts, msgspec.UnsetType) else self.drifts
+    """How often the device had left a domain when it took the images; absent before the first."""
+    domain: Domain | msgspec.UnsetType = msgspec.UNSET
+    """The cohort's domain the images are of; absent while the device does not know it."""
+    signature: PackedSignature | msgspec.UnsetType = msgspec.UNSET
+    """What the images of this domain look like to the device, by which the cloud finds their
+    domain; absent from a device that does not watch for drift."""
 
     @property
     def count(self) -> int:

@@ -1,7 +1,8 @@
 """Pure. Every topic, with its direction, QoS and retain flag, as one table.
 
 `driftwell/v1/<group>/<device>/<kind>`, and for the head of a cohort
-`driftwell/v1/<group>/_/head/<cohort>`. No other module writes a topic by hand.
+`driftwell/v1/<group>/_/head/<cohort>`; the head of a domain has its number as one level more.
+No other module writes a topic by hand.
 """
 
 from dataclasses import dataclass
@@ -10,7 +11,14 @@ from types import MappingProxyType
 from typing import Final
 
 from driftwell.messages.errors import MalformedError
-from driftwell.messages.names import EVERYONE, is_name, require_name
+from driftwell.messages.names import (
+    EVERYONE,
+    is_cohort_name,
+    is_name,
+    require_cohort_name,
+    require_name,
+    split_domain,
+)
 
 ROOT: Final = "driftwell/v1"
 TOPIC_LIMIT: Final = 200  # bytes; AWS IoT Core allows 256
@@ -88,15 +96,31 @@ def device_topic(group: str, device: str, kind: Kind) -> str:
     return f"{ROOT}/{group}/{device}/{kind}"
 
 
-def cohort_head_topic(group: str, cohort: str) -> str:
-    """The topic of the head that all devices of `cohort` share.
+def cohort_head_topic(group: str, name: str) -> str:
+    """The topic of the head that all devices of a cohort share, or of one of its domains.
 
     Raises:
         SettingsError: if a name is not a valid name.
     """
     require_name(group, what="group")
-    require_name(cohort, what="cohort")
-    return f"{ROOT}/{group}/{EVERYONE}/{Kind.HEAD}/{cohort}"
+    require_cohort_name(name, what="cohort")
+    return f"{ROOT}/{group}/{EVERYONE}/{Kind.HEAD}/{name}"
+
+
+def own_head_topic(group: str, name: str) -> str:
+    """The topic of the head of a device that shares no cohort, or of one of its domains.
+
+    Raises:
+        SettingsError: if a name is not a valid name.
+    """
+    device, domain = split_domain(require_cohort_name(name, what="device"))
+    topic = device_topic(group, device, Kind.HEAD)
+    return f"{topic}/{domain}" if domain else topic
+
+
+def domain_heads(topic: str) -> str:
+    """The subscription that selects the heads of all further domains of a head's topic."""
+    return f"{topic}/+"
 
 
 def kind_filter(group: str, kind: Kind) -> str:
@@ -116,6 +140,14 @@ def parse_topic(topic: str) -> Address:
         match topic[len(ROOT) + 1 :].split("/"):
             case [group, "_", Kind.HEAD, cohort] if is_name(group) and is_name(cohort):
                 return Address(group, EVERYONE, Kind.HEAD, cohort)
+            case [group, "_", Kind.HEAD, cohort, domain] if is_name(group) and is_cohort_name(
+                f"{cohort}/{domain}"
+            ):
+                return Address(group, EVERYONE, Kind.HEAD, f"{cohort}/{domain}")
+            case [group, device, Kind.HEAD, domain] if is_name(group) and is_cohort_name(
+                f"{device}/{domain}"
+            ):
+                return Address(group, device, Kind.HEAD, f"{device}/{domain}")
             case [group, device, kind] if is_name(group) and is_name(device) and kind in _KINDS:
                 return Address(group, device, Kind(kind))
     raise MalformedError(f"topic {topic[:TOPIC_LIMIT]!r} is not one of ours")

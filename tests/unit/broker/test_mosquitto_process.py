@@ -4,15 +4,12 @@ import asyncio
 from pathlib import Path
 
 import pytest
+from tests.brokers import require_mosquitto
 
 from driftwell.broker.mosquitto_process import MosquittoProcess, find_mosquitto, open_config
 from driftwell.messages.errors import BrokerError
 
 pytestmark = pytest.mark.integration
-
-needs_mosquitto = pytest.mark.skipif(
-    find_mosquitto() is None, reason="mosquitto is not installed: apt install mosquitto"
-)
 
 
 async def accepts(port: int) -> bool:
@@ -35,9 +32,9 @@ def test_it_is_found_where_debian_keeps_it(tmp_path: Path, monkeypatch: pytest.M
     assert find_mosquitto() == program
 
 
-@needs_mosquitto
 async def test_it_runs_until_the_block_ends() -> None:
     """On a free port; its files go with it."""
+    require_mosquitto()
     async with MosquittoProcess() as broker:
         folder = broker.folder
         assert await accepts(broker.port)
@@ -48,9 +45,9 @@ async def test_it_runs_until_the_block_ends() -> None:
     assert not folder.exists()
 
 
-@needs_mosquitto
 async def test_it_can_be_killed_and_come_back() -> None:
     """At the same port, so that clients find it."""
+    require_mosquitto()
     async with MosquittoProcess() as broker:
         port, pid = broker.port, broker.pid
         await broker.kill()
@@ -63,9 +60,9 @@ async def test_it_can_be_killed_and_come_back() -> None:
         assert await accepts(port)
 
 
-@needs_mosquitto
 async def test_a_bad_configuration_is_shown() -> None:
     """The error ends with what Mosquitto said."""
+    require_mosquitto()
     with pytest.raises(BrokerError, match="Unknown configuration variable"):
         async with MosquittoProcess(
             config=lambda port, folder: open_config(port, folder) + "colour blue\n"

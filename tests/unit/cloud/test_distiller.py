@@ -110,6 +110,26 @@ def test_same_images_same_bits_also_through_the_ledger(foundation: Bundle, edge:
     assert [bits(step.models) for step in onward] == [bits(step.models) for step in again]
 
 
+@pytest.mark.parametrize(("taken", "publishes"), [(2, False), (3, True)])
+def test_nothing_is_learned_from_the_judges(
+    foundation: Bundle, edge: Bundle, taken: int, publishes: bool
+) -> None:
+    """The uploads of a step that publishes leave no bit in what it learned; others' do."""
+    learner = Distiller(foundation, edge, method(), start=None)
+    models = steps(learner, taken)[-1].models
+    replay = stream(taken * BATCH)
+
+    one, other = (
+        learner.step(models, uploads, replay, step_generator(0, "cam-1", taken))
+        for uploads in (tiny.make_images(BATCH, seed=taken), tiny.make_images(BATCH, seed=99))
+    )
+
+    assert (one.verdict is not None) == (other.verdict is not None) == publishes
+    learned = [digest_arrays(step.models.edge.learning) for step in (one, other)]
+    assert (learned[0] == learned[1]) == publishes
+    assert digest_arrays(models.edge.learning) not in learned
+
+
 def test_only_normalisation_moves_if_it_is_told_so(foundation: Bundle, edge: Bundle) -> None:
     """With `moves = "normalisation"` convolutions and head stay the source's."""
     learner = Distiller(foundation, edge, method(moves="normalisation"), start=None)

@@ -1,4 +1,4 @@
-"""What a cohort forgets when one of its devices has drifted, and how a cohort begins."""
+"""How domains of a cohort come to be, part and meet again, and how a cohort begins."""
 
 from contextlib import closing
 from pathlib import Path
@@ -12,11 +12,18 @@ from tests.unit.cloud.test_distiller import bundle, method
 from driftwell.cloud.beginnings import begin_cohorts
 from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.distiller import Distiller
+from driftwell.cloud.heads import encode_head, readers
 from driftwell.cloud.ledger import Ledger
 from driftwell.cloud.settings import CloudSettings
+from driftwell.cloud.tables import StoredVersion
+from driftwell.edge.domains import Place
 from driftwell.edge.packing import Selection, pack_selection, stamp
+from driftwell.messages.ack import Ack
 from driftwell.messages.codec import decode
+from driftwell.messages.names import EVERYONE
 from driftwell.messages.samples import SampleBatch
+from driftwell.messages.signature import PackedSignature, make_signature, unpack_signature
+from driftwell.messages.signing import read_manifest
 from driftwell.messages.state import State
 from driftwell.models.bundle import Bundle
 
@@ -37,14 +44,23 @@ def open_consumer(
     return make_consumer(settings, edge, learner, Ledger(folder))
 
 
-def feed(consumer: Consumer, edge: Bundle, *, device: str, seq: int, domain: int) -> None:
-    """Send one full batch, as the device's own code packs it."""
+def feed(
+    consumer: Consumer,
+    edge: Bundle,
+    *,
+    seq: int,
+    place: float,
+    device: str = "cam-1",
+    drifts: int = 0,
+    domain: int | None = None,
+) -> Ack:
+    """Send one full batch, as the device's own code packs it; `place` is where it looks to be."""
     selection = Selection(
         tiny.make_images(BATCH, seed=seq),
         np.arange(BATCH, dtype=np.uint64),
         np.zeros(BATCH, np.float32),
         np.zeros(BATCH, np.uint16),
-        domain,
+        Place(drifts, domain, make_signature([place], [1.0], images=BATCH)),
     )
     packed, _ = pack_selection(
         selection, device=device, cohort="home", model=edge.digest, clock_ns=1, limit_bytes=100_000
@@ -52,8 +68,9 @@ def feed(consumer: Consumer, edge: Bundle, *, device: str, seq: int, domain: int
     payload = stamp(packed[0][0], session=tiny.SESSION, seq=seq, oldest_seq=1, limit_bytes=100_000)
     message = decode(payload, limit_bytes=100_000)
     assert isinstance(message, SampleBatch)
-    assert message.domain == domain
-    consumer.take_samples(message, payload)
+    ack = consumer.take_samples(message, payload)
+    assert ack is not None
+    return ack
 
 
 def learn(consumer: Consumer) -> None:
@@ -61,32 +78,87 @@ def learn(consumer: Consumer) -> None:
         consumer.commit(work, run(consumer, work))
 
 
-def test_a_drifted_device_takes_its_old_images_out_of_the_buffer(
+def told(ack: Ack) -> tuple[object, object]:
+    return ack.drifts, ack.domain
+
+
+def test_devices_that_see_the_same_share_a_domain(
     foundation: Bundle, edge: Bundle, tmp_path: Path
 ) -> None:
-    """Those of another device stay; a restart before the next step changes nothing."""
-    alive = open_consumer(tmp_path, foundation, edge)
-    feed(alive, edge, device="cam-1", seq=1, domain=0)
-    feed(alive, edge, device="cam-2", seq=1, domain=0)
-    feed(alive, edge, device="cam-1", seq=2, domain=0)
-    learn(alive)
-    assert alive.cohorts["home"].buffered == 3 * BATCH
+    """One that drifts leaves for another, with what was learned, and comes back to the first."""
+    cloud = open_consumer(tmp_path, foundation, edge)
+    assert told(feed(cloud, edge, seq=1, place=0.0)) == (0, 0)
+    assert told(feed(cloud, edge, seq=1, place=0.1, device="cam-2")) == (0, 0)
+    learn(cloud)
+    home = cloud.cohorts["home"]
+    learned = home.models
 
-    feed(alive, edge, device="cam-1", seq=3, domain=1)
+    assert told(feed(cloud, edge, seq=2, place=3.0, drifts=1)) == (1, 1)
+
+    away = cloud.cohorts["home/1"]
+    assert (away.members, away.models.steps, len(away.models.targets)) == ({"cam-1"}, 0, 0)
+    for name, array in learned.edge.arrays.items():
+        assert np.array_equal(away.models.edge.arrays[name], array)
+    learn(cloud)
+    assert home.models is learned
+    assert (home.buffered, away.buffered) == (2 * BATCH, BATCH)
+    assert told(feed(cloud, edge, seq=3, place=0.0, drifts=2)) == (2, 0)
+    assert home.pending == BATCH
+
+
+def test_domains_are_the_same_after_a_restart(
+    foundation: Bundle, edge: Bundle, tmp_path: Path
+) -> None:
+    """Models, buffers and looks: the same samples go the same way and lead to the same step."""
+    alive = open_consumer(tmp_path, foundation, edge)
+    for seq, (place, drifts) in enumerate([(0.0, 0), (0.0, 0), (3.0, 1)], 1):
+        feed(alive, edge, seq=seq, place=place, drifts=drifts)
+    learn(alive)
+    feed(alive, edge, seq=4, place=3.0, drifts=1)
     restored = open_consumer(tmp_path, foundation, edge)
     restored.restore()
+
     work, again = alive.next_work(), restored.next_work()
 
     assert work is not None
     assert again is not None
-    assert len(work.replay) == BATCH
-    assert np.array_equal(work.replay, tiny.make_images(BATCH, seed=1))
+    assert work.cohort.name == again.cohort.name == "home/1"
     assert np.array_equal(work.replay, again.replay)
     step, same = run(alive, work), run(restored, again)
     assert np.array_equal(step.models.targets, same.models.targets)
-    assert len(step.models.targets) == 2 * BATCH
-    alive.commit(work, step)
-    assert alive.cohorts["home"].buffered == 2 * BATCH
+    for name, array in step.models.edge.arrays.items():
+        assert np.array_equal(same.models.edge.arrays[name], array)
+    assert told(feed(restored, edge, seq=5, place=0.0, drifts=2)) == (2, 0)
+
+
+def test_versions_say_what_their_domain_looks_like(
+    foundation: Bundle, edge: Bundle, tmp_path: Path
+) -> None:
+    """And travel on the domain's own topic, which a device that shares no cohort has, too."""
+    cloud = open_consumer(tmp_path, foundation, edge)
+    feed(cloud, edge, seq=1, place=0.0)
+    versions = [v for seq in range(2, 9) for v in after(cloud, edge, seq=seq)]
+
+    assert {version.cohort for version in versions} == {"home/1"}
+    manifest = read_manifest(versions[-1].manifest)
+    assert isinstance(manifest.signature, PackedSignature)
+    assert unpack_signature(manifest.signature).mean[0] == 3.0
+    topic, _ = encode_head(cloud, versions[-1], reader=EVERYONE)
+    assert topic == "driftwell/v1/default/_/head/home/1"
+    assert readers(cloud, versions[-1]) == [EVERYONE]
+    cloud.cohorts["home/1"].members = {"home"}
+    assert readers(cloud, versions[-1]) == ["home"]
+    topic, _ = encode_head(cloud, versions[-1], reader="home")
+    assert topic == "driftwell/v1/default/home/head/1"
+
+
+def after(cloud: Consumer, edge: Bundle, *, seq: int) -> list[StoredVersion]:
+    """The versions that another batch from elsewhere leads to."""
+    feed(cloud, edge, seq=seq, place=3.0, drifts=1)
+    made = []
+    while (work := cloud.next_work()) is not None:
+        made.append(cloud.commit(work, run(cloud, work)))
+    return [version for version in made if version is not None]
 
 
 def birth(edge: Bundle, model: str = "") -> State:

@@ -1,16 +1,18 @@
-"""The domain bank: finding, remembering, merging, giving way."""
+"""The domain bank: finding what returns, keeping what is newest, giving way."""
 
 import pytest
+from tests import tiny
 
-from driftwell.edge.bank import (
-    MAX_KEY_BYTES,
-    MAX_VALUE_BYTES,
-    MEMORY_IMAGES,
-    BankSettings,
-    DomainBank,
-)
-from driftwell.edge.signature import Signature, make_signature
-from driftwell.messages.errors import ArrayError, TooLargeError
+from driftwell.edge.bank import BankSettings, DomainBank, Entry
+from driftwell.messages.errors import ArrayError
+from driftwell.messages.head import Manifest
+from driftwell.messages.signature import Signature, make_signature
+from driftwell.models.bundle import Bundle
+
+
+@pytest.fixture
+def manifest(bundle: Bundle) -> Manifest:
+    return tiny.make_manifest(bundle)
 
 
 def at(place: float, images: int = 64) -> Signature:
@@ -18,98 +20,65 @@ def at(place: float, images: int = 64) -> Signature:
     return make_signature([place], [1.0], images=images)
 
 
-def keys(bank: DomainBank) -> list[str]:
-    return [entry.key for entry in bank.entries]
+def bank_of(manifest: Manifest, *places: float, entries: int = 16) -> DomainBank:
+    """Domains 0, 1, ... at these places."""
+    bank = DomainBank(BankSettings(entries=entries))
+    for domain, place in enumerate(places):
+        bank = bank.put(Entry(domain, manifest, at(place)))
+    return bank
 
 
-def test_the_nearest_domain_is_found() -> None:
-    """The nearest entry under the threshold, with its distance and its very value."""
-    bank = DomainBank().remember(at(0), "clear", b"c").remember(at(1), "fog", b"f")
-
-    match = bank.nearest(at(0.9))
-
-    assert match is not None
-    assert (match.entry.key, match.entry.value) == ("fog", b"f")
-    assert match.distance == pytest.approx(0.1**2 / 2)
+def recalled(bank: DomainBank, seen: float, *, present: float | None, here: int | None) -> int:
+    entry = bank.recall(at(seen), present=None if present is None else at(present), here=here)
+    return -1 if entry is None else entry.domain
 
 
-def test_what_is_too_far_is_not_found() -> None:
-    """An unknown domain, or an empty bank, gives None."""
-    bank = DomainBank().remember(at(0), "clear", b"")
+def test_what_returns_is_known(manifest: Manifest) -> None:
+    """The nearest entry within the limit, wherever the device was."""
+    bank = bank_of(manifest, 0.0, 1.0, 2.0)
 
-    assert bank.nearest(at(0.2)) is None
-    assert DomainBank().nearest(at(0)) is None
-
-
-def test_the_one_not_used_for_longest_gives_way() -> None:
-    """Remembering and using count as use; looking does not."""
-    bank = DomainBank(BankSettings(entries=3))
-    for place in range(3):
-        bank = bank.remember(at(place), f"d{place}", b"")
-    assert bank.nearest(at(1)) is not None
-    bank = bank.used("d0").remember(at(9), "d9", b"")
-
-    assert keys(bank) == ["d2", "d0", "d9"]
+    assert recalled(bank, 0.9, present=2.0, here=2) == 1
+    assert recalled(bank, 0.9, present=None, here=None) == 1
+    assert recalled(bank, 0.05, present=2.0, here=2) == 0
 
 
-def test_near_equal_domains_become_one() -> None:
-    """Their images are pooled, and the newer key and value stand."""
-    bank = DomainBank().remember(at(0, 100), "a", b"1").remember(at(0.04, 300), "b", b"2")
-
-    (entry,) = bank.entries
-    assert (entry.key, entry.value, entry.signature.images) == ("b", b"2", 400)
-    assert entry.signature.mean.tolist() == pytest.approx([0.03])
+def test_what_is_too_far_is_unknown(manifest: Manifest) -> None:
+    """0.25 is 0.031 apart, over the limit of 0.02; an empty bank knows nothing."""
+    assert recalled(bank_of(manifest, 0.0), 0.25, present=None, here=None) == -1
+    assert recalled(DomainBank(), 0.0, present=None, here=None) == -1
 
 
-def test_a_key_stands_once() -> None:
-    """A key that is remembered elsewhere moves there."""
-    bank = DomainBank().remember(at(0), "a", b"1").remember(at(5), "a", b"2")
+def test_the_present_domain_has_to_be_clearly_further(manifest: Manifest) -> None:
+    """Twice as far, with the defaults: one batch's chance does not move the device."""
+    bank = bank_of(manifest, 0.0, 0.19)
 
-    assert [(e.value, e.signature.mean[0]) for e in bank.entries] == [(b"2", 5.0)]
-
-
-def test_a_signature_goes_on_following_its_domain() -> None:
-    """However often a domain came, its signature weighs a bounded number of images."""
-    bank = DomainBank()
-    for _ in range(200):
-        bank = bank.remember(at(0), "a", b"")
-    assert bank.entries[0].signature.images == MEMORY_IMAGES
-
-    bank = bank.remember(at(0.04, MEMORY_IMAGES), "a", b"")
-    assert bank.entries[0].signature.mean.tolist() == pytest.approx([0.02])
+    assert recalled(bank, 0.10, present=0.0, here=0) == -1
+    assert recalled(bank, 0.18, present=0.0, here=0) == 1
+    assert recalled(bank, 0.0, present=0.0, here=0) == -1
 
 
-def test_the_bank_is_bounded_in_number_and_size() -> None:
-    """Entries beyond the bound give way; a key or value too large is refused."""
-    bank = DomainBank()
-    for place in range(50):
-        bank = bank.remember(at(place), f"d{place}", b"x" * MAX_VALUE_BYTES)
+def test_an_entry_without_a_signature_is_kept_and_never_recalled(manifest: Manifest) -> None:
+    """The version counts for later ones of its domain."""
+    bank = DomainBank().put(Entry(0, manifest, None))
 
-    assert len(bank.entries) == 16
-    with pytest.raises(TooLargeError):
-        bank.remember(at(0), "k", b"x" * (MAX_VALUE_BYTES + 1))
-    with pytest.raises(TooLargeError):
-        bank.remember(at(0), "k" * (MAX_KEY_BYTES + 1), b"")
+    assert recalled(bank, 0.0, present=None, here=None) == -1
+    assert bank.find(0) is not None
+    assert bank.find(1) is None
 
 
-def test_no_method_changes_the_bank_it_is_called_on() -> None:
-    """A bank that is held elsewhere stays as it was."""
-    bank = DomainBank().remember(at(0), "a", b"").remember(at(5), "b", b"")
-    bank.used("a")
-    bank.remember(at(9), "c", b"")
+def test_the_one_not_used_for_longest_gives_way(manifest: Manifest) -> None:
+    """A domain stands once; putting is using; who is to be kept is passed over."""
+    bank = bank_of(manifest, 0.0, 1.0, 2.0, entries=3)
+    bank = bank.put(Entry(0, manifest, at(0.5)))
+    assert [entry.domain for entry in bank.entries] == [1, 2, 0]
 
-    assert keys(bank) == ["a", "b"]
-    assert keys(bank.used("unknown")) == ["a", "b"]
+    assert bank.put(Entry(3, manifest, at(3.0))).known == {2, 0, 3}
+    assert bank.put(Entry(3, manifest, at(3.0)), keep=[1]).known == {1, 0, 3}
+    assert bank.put(Entry(3, manifest, at(3.0)), keep=[0, 1, 2]).known == {2, 0, 3}
 
 
-def test_another_model_is_refused() -> None:
-    """Signatures of other channels are an error, and the settings must agree."""
-    bank = DomainBank().remember(at(0), "a", b"")
-    other = make_signature([0.0] * 2, [1.0] * 2, images=1)
-
+def test_another_networks_signature_is_an_error(manifest: Manifest) -> None:
+    """Of two channels, where the bank has one."""
+    other = make_signature([0.0, 0.0], [1.0, 1.0], images=1)
     with pytest.raises(ArrayError):
-        bank.nearest(other)
-    with pytest.raises(ArrayError):
-        bank.remember(other, "b", b"")
-    with pytest.raises(ValueError, match="merge_distance"):
-        BankSettings(merge_distance=1.0)
+        bank_of(manifest, 0.0).recall(other, present=None, here=None)

@@ -163,7 +163,7 @@ def test_a_refused_head_is_counted_and_reported(device: Device, bundle: Bundle) 
     assert refused(device) == {"refused:wrong-cohort": 1}
     (report,) = device.reports
     assert (report.event, report.version, report.code) == ("refused", 7, "wrong-cohort")
-    assert device.decided_version == 7
+    assert device.decided == {0: 7}
     assert device.spool.recall("head") is None
 
 

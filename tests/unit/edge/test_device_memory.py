@@ -9,11 +9,11 @@ from tests import tiny
 from tests.unit.edge.test_device import SETTINGS, make_device
 
 from driftwell.edge.budget import BudgetSettings
-from driftwell.edge.device import Device
+from driftwell.edge.device import DOMAINS, LAST_HEAD, Device
 from driftwell.edge.drift import DriftSettings
 from driftwell.edge.sources import SourceBatch
-from driftwell.edge.spool import Spool
-from driftwell.messages.codec import decode
+from driftwell.edge.spool import Spool, forget_names
+from driftwell.messages.codec import decode, encode
 from driftwell.messages.images import Pixels
 from driftwell.messages.samples import SampleBatch
 from driftwell.models.bundle import Bundle
@@ -68,10 +68,42 @@ def test_a_drift_is_told_and_counted_over_a_restart(bundle: Bundle, tmp_path: Pa
         while (message := device.next_message()) is not None:
             messages.append(decode(message[1], limit_bytes=100_000))
 
-    domains = [m.domain for m in messages if isinstance(m, SampleBatch)]
-    assert domains == sorted(domains)
-    assert set(domains) == {0, 1}
+    batches = [m for m in messages if isinstance(m, SampleBatch)]
+    drifts = [0 if isinstance(m.drifts, msgspec.UnsetType) else m.drifts for m in batches]
+    assert drifts == sorted(drifts)
+    assert set(drifts) == {0, 1}
+    assert all(isinstance(m.domain, msgspec.UnsetType) for m in batches), "nobody has said it"
+    assert all(not isinstance(m.signature, msgspec.UnsetType) for m in batches)
     assert [report.event for report in device.reports] == ["drift"]
     assert device.counters["drifts"] == 1
     with closing(Spool(tmp_path, "cam-1")) as spool:
-        assert make_device(bundle, spool, settings).node.domain == 1
+        again = make_device(bundle, spool, settings)
+        again.restore()
+        assert (again.node.domains.drifts, again.node.domains.domain) == (1, None)
+
+
+def test_the_known_domains_are_there_after_a_restart(bundle: Bundle, tmp_path: Path) -> None:
+    """Their heads, and where the device was; `edge forget` drops all of it."""
+    settings = msgspec.structs.replace(SETTINGS, statistics="own", drift=DriftSettings())
+    with closing(Spool(tmp_path, "cam-1")) as spool:
+        device = make_device(bundle, spool, settings)
+        for version, cohort in ((4, "cam-1"), (2, "cam-1/1")):
+            head = tiny.make_head(tiny.make_manifest(bundle, version=version, cohort=cohort))
+            device.take_head(head, encode(head))
+        ack = msgspec.structs.replace(tiny.make_ack(0), drifts=0, domain=1, version=2)
+        device.take_ack(ack)
+        assert device.decided == {0: 4, 1: 2}
+        assert device.has_caught_up
+        see(device, tiny.make_images(64))
+
+    with closing(Spool(tmp_path, "cam-1")) as spool:
+        again = make_device(bundle, spool, settings)
+        again.restore()
+        assert again.node.domains.bank.known == {0, 1}
+        assert (again.node.domains.domain, again.node.incumbent.version) == (1, 2)
+
+    forget_names(tmp_path, DOMAINS, LAST_HEAD)
+    with closing(Spool(tmp_path, "cam-1")) as spool:
+        blank = make_device(bundle, spool, settings)
+        blank.restore()
+        assert (blank.node.domains.bank.known, blank.node.incumbent.version) == (frozenset(), 0)

@@ -13,8 +13,8 @@ from driftwell.edge.drift import (
     thresholds,
     watch,
 )
-from driftwell.edge.signature import Signature, make_signature
 from driftwell.messages.errors import ArrayError
+from driftwell.messages.signature import Signature, make_signature
 
 CHANNELS = 8
 SETTINGS = DriftSettings()

@@ -1,5 +1,6 @@
-"""The node notices that the world has changed, and begins its statistics anew."""
+"""The node notices that the world has changed, and goes back to what it knows."""
 
+import msgspec
 import numpy as np
 import pytest
 from tests import tiny
@@ -7,7 +8,10 @@ from tests import tiny
 from driftwell.edge.drift import DriftSettings
 from driftwell.edge.filter import FilterSettings
 from driftwell.edge.node import EdgeNode
+from driftwell.messages.errors import DeltaError
+from driftwell.messages.head import Manifest
 from driftwell.messages.images import Pixels
+from driftwell.messages.signature import make_signature, pack_signature
 from driftwell.models.bundle import Bundle
 from driftwell.models.statistics import StatisticsSettings
 
@@ -32,8 +36,14 @@ def night(seed: int) -> Pixels:
 
 
 def answer(node: EdgeNode, *batches: Pixels) -> list[int]:
-    """The domain of each batch."""
-    return [node.infer(images).domain for images in batches]
+    """How often the node had left a domain, after each batch."""
+    return [drifts(node, images) for images in batches]
+
+
+def drifts(node: EdgeNode, images: Pixels) -> int:
+    place = node.infer(images).place
+    assert place is not None
+    return place.drifts
 
 
 def test_a_sudden_change_is_noticed_within_two_batches(bundle: Bundle) -> None:
@@ -52,7 +62,7 @@ def test_after_a_drift_only_the_new_domain_counts(bundle: Bundle) -> None:
     node = make_node(bundle)
     seeds = iter(range(100))
     answer(node, *(day(next(seeds)) for _ in range(12)))
-    while node.infer(night(next(seeds))).domain == 0:
+    while drifts(node, night(next(seeds))) == 0:
         pass
     images = night(next(seeds))
     network = bundle.network(own_statistics=StatisticsSettings())
@@ -61,19 +71,91 @@ def test_after_a_drift_only_the_new_domain_counts(bundle: Bundle) -> None:
 
 
 def test_who_does_not_watch_notices_nothing(bundle: Bundle) -> None:
-    """Without settings, or without own statistics, there is no verdict and no domain but 0."""
+    """Without settings, or without own statistics, there is no verdict and no place."""
     delivered = EdgeNode(bundle, FilterSettings(), statistics="delivered", drift=DriftSettings())
     for node in (make_node(bundle, drift=None), delivered):
-        answer(node, *(day(seed) for seed in range(8)))
+        for seed in range(8):
+            node.infer(day(seed))
         last = node.infer(night(9))
 
-        assert (last.drift, last.domain) == (None, 0)
+        assert (last.drift, last.place) == (None, None)
 
 
-def test_the_number_of_the_domain_can_be_kept(bundle: Bundle) -> None:
-    """A node that is told where it was counts on from there."""
+def version_for(
+    node: EdgeNode, bundle: Bundle, domain: int, by: float, like: Pixels, *, version: int = 1
+) -> Manifest:
+    """A version for a domain whose images look like these."""
+    network = bundle.network(own_statistics=StatisticsSettings())
+    network.logits(like)
+    moments = network.signature()
+    assert moments is not None
+    cohort = node.incumbent.cohort
+    manifest = tiny.make_manifest(
+        bundle, version=version, by=by, cohort=f"{cohort}/{domain}" if domain else cohort
+    )
+    signature = make_signature(*moments, images=len(like))
+    return msgspec.structs.replace(manifest, signature=pack_signature(signature))
+
+
+def test_a_known_domain_is_answered_by_its_version_at_once(bundle: Bundle) -> None:
+    """The first batch of the night already, by the very state that was offered for nights."""
     node = make_node(bundle)
-    node.domain = 7
-    answer(node, *(day(seed) for seed in range(12)))
+    assert node.offer(version_for(node, bundle, 0, 0.5, day(90)), now_ns=tiny.NOW_NS)
+    nightly = version_for(node, bundle, 1, 0.125, night(91), version=7)
+    assert node.offer(nightly, now_ns=tiny.NOW_NS)
+    node.placed(drifts=0, domain=0)
+    by_day = [node.infer(day(seed)).version for seed in range(4)]
 
-    assert answer(node, *(night(seed) for seed in range(12, 15)))[-1] == 8
+    images = night(20)
+    first = node.infer(images)
+
+    assert by_day == [1] * 4
+    assert (first.version, first.is_recalled, first.swapped) == (7, True, nightly)
+    network = bundle.network(own_statistics=StatisticsSettings())
+    network.install(tiny.applied(bundle))
+    network.restart_statistics(elsewhere=True)  # these versions have seen no upload
+    assert np.array_equal(first.logits, network.logits(images))
+    assert first.place is not None
+    assert (first.place.domain, first.place.drifts) == (1, 1)
+    back = node.infer(day(30))
+    assert (back.version, back.is_recalled) == (1, True)
+
+
+def test_a_version_for_another_domain_waits_until_it_returns(bundle: Bundle) -> None:
+    """Its number is compared with those of its own domain, and an older one is refused."""
+    node = make_node(bundle)
+    node.offer(version_for(node, bundle, 0, 0.5, day(90), version=9), now_ns=tiny.NOW_NS)
+    nightly = version_for(node, bundle, 1, 0.125, night(91), version=2)
+
+    assert node.offer(nightly, now_ns=tiny.NOW_NS)
+    assert not node.offer(nightly, now_ns=tiny.NOW_NS)
+    assert node.incumbent.version == 9
+    assert node.infer(day(1)).version == 9
+    older = version_for(node, bundle, 1, 0.25, night(91), version=1)
+    with pytest.raises(DeltaError, match="not above 2"):
+        node.offer(older, now_ns=tiny.NOW_NS)
+
+
+def test_the_cloud_places_a_device_that_has_drifted(bundle: Bundle) -> None:
+    """Until then no version is for it; then those of the domain are, whatever their number."""
+    node = make_node(bundle)
+    node.offer(version_for(node, bundle, 0, 0.5, day(90), version=9), now_ns=tiny.NOW_NS)
+    node.placed(drifts=0, domain=0)
+    seeds = iter(range(100))
+    answer(node, *(day(next(seeds)) for _ in range(12)))
+    while drifts(node, night(next(seeds))) == 0:
+        pass
+    node.offer(version_for(node, bundle, 0, 0.25, day(90), version=10), now_ns=tiny.NOW_NS)
+    assert node.infer(night(next(seeds))).version == 9
+
+    node.placed(drifts=1, domain=1)
+    assert node.offer(version_for(node, bundle, 1, 0.125, night(91)), now_ns=tiny.NOW_NS)
+
+    assert node.infer(night(next(seeds))).version == 1
+
+
+def test_who_does_not_watch_takes_no_version_of_a_domain(bundle: Bundle) -> None:
+    """It would never answer."""
+    node = make_node(bundle, drift=None)
+    with pytest.raises(DeltaError, match="local/1"):
+        node.offer(version_for(node, bundle, 1, 0.125, night(91)), now_ns=tiny.NOW_NS)

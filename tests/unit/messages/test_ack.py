@@ -1,12 +1,14 @@
 """Acknowledgements: what is stored, what is settled, what was refused."""
 
+import msgspec
 import pytest
-from tests.golden.fixed_messages import ACK
-from tests.unit.messages.tampering import payload_with, payload_without
+from tests.golden.fixed_messages import ACK, ACK_DOMAIN
+from tests.unit.messages.tampering import fields_of, payload_with, payload_without
 
 from driftwell.messages import Ack, RefusalCode, Refused, decode
 from driftwell.messages.ack import MAX_REFUSED
 from driftwell.messages.errors import MalformedError
+from driftwell.messages.names import MAX_DOMAIN
 
 
 @pytest.mark.parametrize(
@@ -18,6 +20,12 @@ from driftwell.messages.errors import MalformedError
         ("stored_seq", -1),
         ("settled_seq", -1),
         ("version", -1),
+        ("drifts", -1),
+        ("drifts", None),
+        ("domain", -1),
+        ("domain", MAX_DOMAIN + 1),
+        ("domain", "yard/1"),
+        ("domain", None),
         ("refused", [{"seq": 1}]),
         ("refused", [{"seq": -1, "code": "expired"}]),
         ("refused", [{"seq": 1, "code": "c" * 33}]),
@@ -56,3 +64,21 @@ def test_every_refusal_code_fits() -> None:
     assert message.refused == tuple(
         Refused(seq=seq, code=code) for seq, code in enumerate(RefusalCode)
     )
+
+
+@pytest.mark.parametrize("field", ["drifts", "domain"])
+def test_an_ack_need_not_name_a_domain(field: str) -> None:
+    """A cloud that keeps no domains apart says nothing of them."""
+    message = decode(payload_without(ACK_DOMAIN, field))
+
+    assert message == msgspec.structs.replace(ACK_DOMAIN, **{field: msgspec.UNSET})
+    assert field not in fields_of(message)
+
+
+@pytest.mark.parametrize("domain", [0, MAX_DOMAIN])
+def test_any_domain_can_be_told(domain: int) -> None:
+    """The first domain is told like any other."""
+    message = decode(payload_with(ACK, "domain", domain))
+
+    assert isinstance(message, Ack)
+    assert message.domain == domain

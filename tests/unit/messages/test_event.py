@@ -3,16 +3,16 @@
 import math
 
 import pytest
-from tests.golden.fixed_messages import EVENT
+from tests.golden.fixed_messages import EVENT, EVENT_RECALLED
 from tests.unit.messages.tampering import payload_with, payload_without
 
-from driftwell.messages import Event, RefusalCode, decode
+from driftwell.messages import Event, RefusalCode, decode, encode
 from driftwell.messages.errors import MalformedError
 
 
-@pytest.mark.parametrize("event", ["applied", "refused", "reverted", "drift", "budget"])
-def test_the_five_events_travel(event: str) -> None:
-    """A version was applied, refused or reverted; drift or an empty budget was noticed."""
+@pytest.mark.parametrize("event", ["applied", "refused", "reverted", "drift", "recalled", "budget"])
+def test_the_six_events_travel(event: str) -> None:
+    """A version was applied, refused, reverted or recalled; drift or an empty budget noticed."""
     message = decode(payload_with(EVENT, "event", event))
 
     assert isinstance(message, Event)
@@ -69,3 +69,11 @@ def test_a_lag_may_be_negative(lag_s: float | None) -> None:
 def test_only_kind_and_version_are_needed(field: str, default: object) -> None:
     """Code, detail and lag may be left out."""
     assert getattr(decode(payload_without(EVENT, field)), field) == default
+
+
+def test_a_recall_names_version_and_domain() -> None:
+    """The version is the one that answers now; the domain is told to people."""
+    message = decode(encode(EVENT_RECALLED))
+
+    assert isinstance(message, Event)
+    assert (message.event, message.version, message.detail) == ("recalled", 2, "domain 3")

@@ -2,7 +2,7 @@
 
 import msgspec
 import pytest
-from tests.golden.fixed_messages import HEAD, MANIFEST
+from tests.golden.fixed_messages import HEAD, MANIFEST, MANIFEST_DOMAIN
 from tests.unit.messages.tampering import fields_of, payload_with, payload_without
 
 from driftwell.messages import Manifest, Provenance, decode
@@ -41,6 +41,23 @@ def test_a_version_is_no_rollback_unless_it_says_so() -> None:
     del fields["rollback"]
 
     assert msgspec.convert(fields, Manifest).rollback is False
+
+
+def test_a_version_need_not_say_what_its_images_look_like() -> None:
+    """Without domains there is no signature, and the manifest has the bytes of before."""
+    fields = fields_of(MANIFEST_DOMAIN)
+    del fields["signature"]
+
+    assert msgspec.convert(fields, Manifest).signature is msgspec.UNSET
+    assert "signature" not in fields_of(MANIFEST)
+
+
+@pytest.mark.parametrize("cohort", ["yard", "yard/1", "yard/9999", "7/7", "c" * 48 + "/9999"])
+def test_a_version_is_for_a_cohort_or_a_domain_of_it(cohort: str) -> None:
+    """A domain other than the first has its number behind the cohort's name."""
+    fields = fields_of(MANIFEST) | {"cohort": cohort}
+
+    assert msgspec.convert(fields, Manifest).cohort == cohort
 
 
 @pytest.mark.parametrize(

@@ -5,19 +5,21 @@ import numpy as np
 import pytest
 from hypothesis import given
 from numpy.typing import NDArray
-from tests.golden.fixed_messages import SAMPLES
+from tests.golden.fixed_messages import SAMPLES, SAMPLES_DOMAIN, SIGNATURE
 from tests.strategies import sample_batches
-from tests.unit.messages.tampering import payload_with
+from tests.unit.messages.tampering import fields_of, payload_with, payload_without
 
 from driftwell.messages import NamedArray, SampleBatch, decode, encode
 from driftwell.messages.arrays import pack_array
 from driftwell.messages.errors import ArrayError, MalformedError
+from driftwell.messages.names import MAX_DOMAIN
 from driftwell.messages.samples import (
     COLUMNS,
     pack_columns,
     require_image_shape,
     unpack_columns,
 )
+from driftwell.messages.signature import MAX_CHANNELS, unpack_signature
 
 
 def with_column(name: str, array: NDArray[np.generic]) -> SampleBatch:
@@ -133,6 +135,7 @@ def test_images_of_another_size_than_the_models_are_refused(
         ("oldest_seq", None),
         ("cohort", ""),
         ("cohort", "_"),
+        ("cohort", "yard/1"),
         ("columns", None),
         ("columns", [1]),
     ],
@@ -141,3 +144,73 @@ def test_a_batch_out_of_bounds_is_malformed(field: str, value: object) -> None:
     """A batch that breaks a rule is refused when it is decoded."""
     with pytest.raises(MalformedError):
         decode(payload_with(SAMPLES, field, value))
+
+
+@pytest.mark.parametrize("field", ["drifts", "domain", "signature"])
+def test_a_batch_need_not_say_where_it_was_taken(field: str) -> None:
+    """Each of the three may be absent, and the others still count."""
+    message = decode(payload_without(SAMPLES_DOMAIN, field))
+
+    assert message == msgspec.structs.replace(SAMPLES_DOMAIN, **{field: msgspec.UNSET})
+
+
+def test_what_is_absent_takes_no_bytes() -> None:
+    """A device that does not watch for drift sends what it sent before there were domains."""
+    bare = msgspec.structs.replace(
+        SAMPLES_DOMAIN, drifts=msgspec.UNSET, domain=msgspec.UNSET, signature=msgspec.UNSET
+    )
+
+    assert list(fields_of(SAMPLES)) == list(fields_of(bare))
+    assert not {"drifts", "domain", "signature"} & set(fields_of(bare))
+
+
+@pytest.mark.parametrize("domain", [0, 1, MAX_DOMAIN])
+def test_a_domain_travels(domain: int) -> None:
+    """Any domain of a cohort can be named, the first one too."""
+    message = decode(payload_with(SAMPLES_DOMAIN, "domain", domain))
+
+    assert isinstance(message, SampleBatch)
+    assert message.domain == domain
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("drifts", -1),
+        ("drifts", 0.5),
+        ("drifts", None),
+        ("domain", -1),
+        ("domain", MAX_DOMAIN + 1),
+        ("domain", "1"),
+        ("domain", None),
+        ("signature", None),
+        ("signature", {}),
+        ("signature.mean", b""),
+        ("signature.mean", bytes(3)),
+        ("signature.mean", bytes(4 * MAX_CHANNELS + 1)),
+        ("signature.mean", [0.5]),
+        ("signature.variance", bytes(3)),
+        ("signature.variance", bytes(4 * MAX_CHANNELS + 4)),
+        ("signature.images", -1),
+        ("signature.images", None),
+    ],
+)
+def test_a_place_out_of_bounds_is_malformed(field: str, value: object) -> None:
+    """A number or a length that cannot be is refused when the batch is decoded."""
+    with pytest.raises(MalformedError, match=field):
+        decode(payload_with(SAMPLES_DOMAIN, field, value))
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("mean", SIGNATURE.mean[:-1]), ("variance", SIGNATURE.variance[:-4]), ("images", 0)],
+)
+def test_a_signature_is_looked_into_when_it_is_used(field: str, value: object) -> None:
+    """What is within bounds but no signature is decoded, and refused as an array."""
+    message = decode(payload_with(SAMPLES_DOMAIN, f"signature.{field}", value))
+
+    assert isinstance(message, SampleBatch)
+    assert not isinstance(message.signature, msgspec.UnsetType)
+    with pytest.raises(ArrayError) as caught:
+        unpack_signature(message.signature)
+    assert caught.value.code == "bad-array"

@@ -24,6 +24,8 @@ from driftwell.messages import (
     envelope,
     head,
     images,
+    names,
+    signature,
     state,
     telemetry,
     topics,
@@ -48,6 +50,7 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "#### `array`": messages.NamedArray,
     "#### `images`": messages.PackedImages,
     "#### `delta`": messages.Delta,
+    "#### `signature`": messages.PackedSignature,
     "#### `manifest`": messages.Manifest,
     "#### `provenance`": messages.Provenance,
 }
@@ -117,7 +120,8 @@ def test_every_refusal_code_is_specified() -> None:
 def test_the_limits_are_specified() -> None:
     """Every limit in the table has the value it has in the code."""
     modules = (
-        ack, arrays, codec, contact_sheet, delta, envelope, head, images, state, telemetry, topics,
+        ack, arrays, codec, contact_sheet, delta, envelope, head, images, names, signature, state,
+        telemetry, topics,
     )  # fmt: skip
     known = {
         name: value

@@ -1,13 +1,15 @@
 """Topics: built in one place, read back in one place."""
 
 import string
+from collections.abc import Callable
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.strategies import names
+from tests.strategies import cohort_names, domains, names
 
 from driftwell.messages.errors import MalformedError, SettingsError
+from driftwell.messages.names import EVERYONE, domain_name, split_domain
 from driftwell.messages.topics import (
     ROUTES,
     TOPIC_LIMIT,
@@ -16,7 +18,9 @@ from driftwell.messages.topics import (
     Kind,
     cohort_head_topic,
     device_topic,
+    domain_heads,
     kind_filter,
+    own_head_topic,
     parse_topic,
 )
 
@@ -37,6 +41,27 @@ FOREIGN = [
     "driftwell/v1/g/_/head/",
     "driftwell/v1/g/_/head/_",
     "driftwell/v1/g/d/head/c",
+    "driftwell/v1/g/d/head/",
+    "driftwell/v1/g/d/head/0",
+    "driftwell/v1/g/d/head/01",
+    "driftwell/v1/g/d/head/-1",
+    "driftwell/v1/g/d/head/+",
+    "driftwell/v1/g/d/head/1\n",
+    "driftwell/v1/g/d/head/\u0661",
+    "driftwell/v1/g/d/head/10000",
+    "driftwell/v1/g/d/head/1/2",
+    "driftwell/v1/g/d/head/yard/1",
+    "driftwell/v1/g/d/ack/1",
+    "driftwell/v1/g/_/head/yard/",
+    "driftwell/v1/g/_/head/yard/0",
+    "driftwell/v1/g/_/head/yard/01",
+    "driftwell/v1/g/_/head/yard/+",
+    "driftwell/v1/g/_/head/yard/b",
+    "driftwell/v1/g/_/head/yard/10000",
+    "driftwell/v1/g/_/head/yard/1/2",
+    "driftwell/v1/g/_/head/_/1",
+    "driftwell/v1/g/_/head/" + "c" * 49 + "/1",
+    "driftwell/v1/_/d/head/1",
     "driftwell/v1/_/d/head",
     "driftwell/v2/g/d/state",
     "/driftwell/v1/g/d/state",
@@ -67,10 +92,54 @@ def test_a_cohort_topic_is_read_back(group: str, cohort: str) -> None:
     assert Address(group, "_", Kind.HEAD, cohort) == parse_topic(topic)
 
 
-@given(names, names, st.sampled_from(Kind))
-def test_topics_fit_every_broker(group: str, device: str, kind: Kind) -> None:
+@given(names, names, domains)
+def test_the_head_of_a_domain_is_read_back(group: str, name: str, domain: int) -> None:
+    """A domain of a cohort parses to its name; one of a device's own also to the device."""
+    of_domain = domain_name(name, domain)
+
+    shared = parse_topic(cohort_head_topic(group, of_domain))
+    own = parse_topic(own_head_topic(group, of_domain))
+
+    assert shared == Address(group, "_", Kind.HEAD, of_domain)
+    assert own == Address(group, name, Kind.HEAD, of_domain if domain else "")
+
+
+@given(names, names)
+def test_the_first_domain_has_the_head_of_before(group: str, name: str) -> None:
+    """Who knows of no domains listens to the head of domain 0."""
+    assert own_head_topic(group, name) == device_topic(group, name, Kind.HEAD)
+
+
+@pytest.mark.parametrize("build", [cohort_head_topic, own_head_topic])
+@given(group=names, name=names, other=cohort_names, domain=domains)
+def test_a_device_hears_of_its_domains_alone(
+    build: Callable[[str, str], str], group: str, name: str, other: str, domain: int
+) -> None:
+    """A head topic and its subscription select each domain once, and no other cohort's."""
+    head = build(group, name)
+    wanted = [head.split("/"), domain_heads(head).split("/")]
+
+    def times(topic: str) -> int:
+        levels = topic.split("/")
+        return sum(
+            len(one) == len(levels)
+            and all(want in ("+", level) for want, level in zip(one, levels, strict=True))
+            for one in wanted
+        )
+
+    assert times(build(group, domain_name(name, domain))) == 1
+    assert times(build(group, other)) == (split_domain(other)[0] == name)
+
+
+@given(names, cohort_names, st.sampled_from(Kind))
+def test_topics_fit_every_broker(group: str, name: str, kind: Kind) -> None:
     """Every topic is ASCII, within the limit, and has at most six slashes."""
-    for topic in (device_topic(group, device, kind), cohort_head_topic(group, device)):
+    device, _ = split_domain(name)
+    for topic in (
+        device_topic(group, device, kind),
+        cohort_head_topic(group, name),
+        own_head_topic(group, name),
+    ):
         assert len(topic.encode("ascii")) <= TOPIC_LIMIT
         assert topic.count("/") <= 6
 
@@ -82,7 +151,10 @@ def test_a_foreign_topic_is_malformed(topic: str) -> None:
         parse_topic(topic)
 
 
-@given(st.text(string.ascii_lowercase + string.digits + "/_-+#", max_size=30))
+@given(
+    st.text(string.ascii_lowercase + string.digits + "/_-+#", max_size=30)
+    | st.from_regex(r"[ab_]/[ab_]/head(/[ab_]?[0-9]{0,5}){0,2}", fullmatch=True)
+)
 def test_what_parses_is_what_was_built(rest: str) -> None:
     """A topic is refused, or it is exactly the one its address gives."""
     topic = f"driftwell/v1/{rest}"
@@ -90,16 +162,18 @@ def test_what_parses_is_what_was_built(rest: str) -> None:
         address = parse_topic(topic)
     except MalformedError:
         return
-    built = (
-        cohort_head_topic(address.group, address.cohort)
-        if address.cohort
-        else device_topic(address.group, address.device, address.kind)
-    )
+    if address.device == EVERYONE:
+        built = cohort_head_topic(address.group, address.cohort)
+    elif address.cohort:
+        built = own_head_topic(address.group, address.cohort)
+        assert split_domain(address.cohort)[0] == address.device
+    else:
+        built = device_topic(address.group, address.device, address.kind)
 
     assert topic == built
 
 
-@pytest.mark.parametrize("name", ["", "_", "+", "#", "a/b", "A"])
+@pytest.mark.parametrize("name", ["", "_", "+", "#", "a/b", "a/", "a/1/2", "A"])
 def test_no_topic_is_built_from_a_bad_name(name: str) -> None:
     """A name that would widen a subscription or leave its level is refused."""
     with pytest.raises(SettingsError):
@@ -111,7 +185,20 @@ def test_no_topic_is_built_from_a_bad_name(name: str) -> None:
     with pytest.raises(SettingsError):
         cohort_head_topic("group", name)
     with pytest.raises(SettingsError):
+        own_head_topic(name, "device")
+    with pytest.raises(SettingsError):
+        own_head_topic("group", name)
+    with pytest.raises(SettingsError):
         kind_filter(name, Kind.STATE)
+
+
+@pytest.mark.parametrize("name", ["a/0", "a/01", "a/10000", "a/+", "a/1_0", "a/ 1", "a/1\n"])
+def test_no_topic_is_built_from_a_bad_number(name: str) -> None:
+    """A number that would not be read back is refused."""
+    with pytest.raises(SettingsError, match=r"cohort .* of a domain"):
+        cohort_head_topic("group", name)
+    with pytest.raises(SettingsError, match=r"device .* of a domain"):
+        own_head_topic("group", name)
 
 
 @given(names, names, st.sampled_from(Kind), st.sampled_from(Kind))

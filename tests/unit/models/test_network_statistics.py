@@ -8,6 +8,7 @@ import torch
 from tests import tiny
 from torch import Tensor, nn
 
+from driftwell.messages.delta import AdaptableState
 from driftwell.models.bundle import Bundle
 from driftwell.models.network import Network, Preparation
 from driftwell.models.own_statistics import OwnStatistics
@@ -72,13 +73,39 @@ def test_a_version_is_the_prior_of_what_comes_after(bundle: Bundle, network: Net
     logits = network.logits(IMAGES)
 
     # The same prior, worth as much, of a network whose source it is.
-    heavy = StatisticsSettings(rate=0.01, prior_images=64, version_images=0)
-    module = bundle.module()
-    module.load_state_dict({n: torch.from_numpy(a) for n, a in version.items()}, strict=False)
-    alike = Network(module, tiny.PREPROCESSING, own_statistics=heavy)
+    alike = following(bundle, version, prior_images=64)
     assert np.array_equal(logits, alike.logits(IMAGES))
     state = network.state()
     assert all(np.array_equal(state[name], version[name]) for name in version)
+
+
+@pytest.mark.parametrize(("elsewhere", "worth"), [(False, 64), (True, 8)])
+def test_after_a_drift_a_version_is_worth_what_the_source_is(
+    bundle: Bundle, network: Network, elsewhere: bool, worth: int
+) -> None:
+    """A version measured elsewhere weighs `prior_images`, in every layer, until the next one."""
+    version = tiny.applied(bundle)
+    for _ in range(2):
+        network.install(version)
+        network.logits(OTHERS)
+        network.restart_statistics(elsewhere=elsewhere)
+        logits = network.logits(IMAGES)
+
+        # The same prior, worth as much, of a network whose source it is.
+        alike = following(bundle, version, prior_images=worth)
+        assert np.array_equal(logits, alike.logits(IMAGES))
+
+    network.install(tiny.applied(bundle, by=0.25))
+    alike = following(bundle, tiny.applied(bundle, by=0.25), prior_images=64)
+    assert np.array_equal(network.logits(IMAGES), alike.logits(IMAGES))
+
+
+def following(bundle: Bundle, source: AdaptableState, *, prior_images: int) -> Network:
+    """A network whose source is a given state, worth so many images."""
+    module = bundle.module()
+    module.load_state_dict({n: torch.from_numpy(a) for n, a in source.items()}, strict=False)
+    settings = StatisticsSettings(rate=0.01, prior_images=prior_images, version_images=0)
+    return Network(module, tiny.PREPROCESSING, own_statistics=settings)
 
 
 def test_without_own_statistics_nothing_moves(bundle: Bundle) -> None:

@@ -156,6 +156,30 @@ def test_a_version_is_worth_more_than_the_source() -> None:
     assert torch.equal(outputs[0], outputs[2])
 
 
+@pytest.mark.parametrize(("elsewhere", "worth"), [(False, 256), (True, 16)])
+def test_what_was_measured_elsewhere_is_worth_as_little_as_the_source(
+    elsewhere: bool, worth: int
+) -> None:
+    """Until the next restart, n images of the own stream count n / (n + worth)."""
+    layer = make_layer(rate=1e-9, prior_images=16, version_images=256)
+    layer.running_mean += 1
+    layer.running_var *= 2
+    prior = np.stack([layer.running_mean.double().numpy(), layer.running_var.double().numpy()])
+    layer.restart()
+    layer(features_of(8, seed=2))  # of before the drift: forgotten
+    layer.restart(elsewhere=elsewhere)
+    own = features_of(24)
+
+    layer(own[:8])
+    layer(own[8:16])
+    output = layer(own[16:]).detach()
+
+    share = 24 / (24 + worth)
+    moments = np.stack([values_of(own).mean(axis=1), values_of(own).var(axis=1)])
+    wanted = expected_output(layer, own[16:], *((1 - share) * prior + share * moments))
+    np.testing.assert_allclose(output, wanted, rtol=1e-4, atol=1e-4)
+
+
 def test_an_empty_batch_is_nothing() -> None:
     """No image, no change."""
     layer = make_layer()

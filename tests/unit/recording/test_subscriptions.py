@@ -2,7 +2,7 @@ import pytest
 
 from driftwell.broker.filters import matches
 from driftwell.messages.errors import SettingsError
-from driftwell.messages.topics import Kind, cohort_head_topic, device_topic
+from driftwell.messages.topics import Kind, cohort_head_topic, device_topic, own_head_topic
 from driftwell.tools.subscriptions import group_filters, separate_filters
 
 
@@ -18,12 +18,15 @@ def test_each_kind_is_selected_once(kind: Kind) -> None:
     ("topic", "times"),
     [
         (cohort_head_topic("home", "yard"), 1),
+        (cohort_head_topic("home", "yard/1"), 1),
+        (own_head_topic("home", "cam-1/9999"), 1),
+        (cohort_head_topic("shed", "yard/1"), 0),
         (device_topic("home", "cam-1", Kind.ECHO), 0),
         (device_topic("shed", "cam-1", Kind.STATE), 0),
     ],
 )
 def test_other_topics_of_a_group(topic: str, times: int) -> None:
-    """A cohort's head is delivered once; echoes and other groups are not."""
+    """The head of a cohort or a domain is delivered once; echoes and other groups are not."""
     assert sum(matches(one, topic) for one in group_filters("home")) == times
 
 

@@ -71,6 +71,19 @@ def test_a_lost_version_is_made_good_by_the_next(plan: Plan, edge: Bundle, tmp_p
     assert lossy.bytes_up == pytest.approx(perfect.bytes_up, rel=0.01)
 
 
+@pytest.mark.parametrize(("share", "batches"), [(0.2, 1), (0.6, 3), (0.99, 5)])
+def test_a_budget_of_bytes_is_never_passed(
+    share: float, batches: int, plan: Plan, edge: Bundle, tmp_path: Path
+) -> None:
+    """Bytes on the wire, those of lost messages among them; what there is room for is sent."""
+    free = run(plan, edge, tmp_path / "free").tally
+    budget_bytes = round(share * free.bytes_up)
+    held = run(replace(plan, budget_bytes=budget_bytes, drop=0.4), edge, tmp_path / "held").tally
+
+    assert 0 < held.bytes_up <= budget_bytes
+    assert held.uploads == batches * BATCH
+
+
 def test_the_same_seed_loses_the_same(plan: Plan, edge: Bundle, tmp_path: Path) -> None:
     """Down to the bits of every version."""
     lossy = replace(plan, drop=0.4, seed=7)

@@ -19,14 +19,15 @@ MAX_FILTER: Final = 65_535
 
 
 def group_filters(group: str) -> tuple[str, ...]:
-    """Everything a group says: each kind of its devices, and the heads of its cohorts.
+    """Everything a group says: each kind of its devices, and the heads of cohorts and domains.
 
     Raises:
         SettingsError: if it is not a valid name.
     """
     require_name(group, what="group")
     kinds = tuple(kind_filter(group, kind) for kind in Kind if kind not in UNRECORDED)
-    return (*kinds, f"{ROOT}/{group}/{EVERYONE}/{Kind.HEAD}/+")
+    heads = f"{ROOT}/{group}/+/{Kind.HEAD}/+"  # of a cohort, or of a device's own domain
+    return (*kinds, heads, f"{ROOT}/{group}/{EVERYONE}/{Kind.HEAD}/+/+")
 
 
 def separate_filters(filters: Sequence[str]) -> tuple[str, ...]:

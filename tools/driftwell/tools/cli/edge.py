@@ -91,12 +91,12 @@ def forget(
 
     Example: driftwell edge forget --state ~/.local/state/driftwell/cam-1
     """
-    from driftwell.edge.device import LAST_HEAD, TRUSTED_KEY
+    from driftwell.edge.device import DOMAINS, LAST_HEAD, TRUSTED_KEY
     from driftwell.edge.spool import DATABASE, forget_names
     from driftwell.models.state_folder import own_folder
 
     if not (state / DATABASE).is_file():
         raise SettingsError(f"{state} is not the state folder of a device: it has no {DATABASE}")
     with own_folder(state) as folder:
-        forget_names(folder, LAST_HEAD, TRUSTED_KEY)
+        forget_names(folder, DOMAINS, LAST_HEAD, TRUSTED_KEY)
     typer.echo("forgotten: the next start begins from the source state")

@@ -19,6 +19,7 @@ from driftwell.edge.uploads import Origin, UploadBudget, origin_of
 from driftwell.messages.codec import decode, encode
 from driftwell.messages.errors import MalformedError, WireError
 from driftwell.messages.head import Head, Manifest
+from driftwell.messages.names import split_domain
 from driftwell.messages.signing import verify_head
 from driftwell.messages.state import State
 from driftwell.models.bundle import Bundle
@@ -69,6 +70,13 @@ class VirtualDevice:
             predictions.swapped,
             tuple(self._uploads(batch, predictions, now_ns)),
             predictions.forward_s,
+        )
+
+    def listens_to(self, name: str) -> bool:
+        """Whether heads of a cohort, or of a domain of one, come to it."""
+        cohort, domain = split_domain(name)
+        return cohort == self.settings.cohort_name and (
+            domain == 0 or self.settings.drift is not None
         )
 
     def take_head(self, payload: bytes, *, now_ns: int) -> bool:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from driftwell.cloud.placement import Place
 from driftwell.cloud.tables import StoredVersion
 
 
@@ -31,18 +32,18 @@ class Link:
 
     settings: LinkSettings
     generator: np.random.Generator
-    _coming: deque[tuple[int, StoredVersion]] = field(default_factory=deque)
+    _coming: deque[tuple[int, StoredVersion | Place]] = field(default_factory=deque)
 
     def is_lost(self) -> bool:
         """Whether the next message is lost; a link that loses nothing draws no number."""
         return self.settings.drop > 0 and bool(self.generator.random() < self.settings.drop)
 
-    def send(self, version: StoredVersion, *, answered: int) -> None:
-        """Put a version on its way to the device, which has answered so many batches."""
-        self._coming.append((answered + self.settings.delay_batches, version))
+    def send(self, sent: StoredVersion | Place, *, answered: int) -> None:
+        """Put a version, or an ack's word, on its way; the device has answered so many batches."""
+        self._coming.append((answered + self.settings.delay_batches, sent))
 
-    def arrived(self, *, answered: int) -> list[StoredVersion]:
-        """Take the versions that are there when the device has answered so many batches."""
+    def arrived(self, *, answered: int) -> list[StoredVersion | Place]:
+        """Take what is there when the device has answered so many batches."""
         there = []
         while self._coming and self._coming[0][0] <= answered:
             there.append(self._coming.popleft()[1])

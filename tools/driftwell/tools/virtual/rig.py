@@ -13,11 +13,12 @@ from numpy.typing import NDArray
 
 from driftwell.broker.connection import publish_packet_size
 from driftwell.cloud.heads import encode_head
+from driftwell.cloud.placement import Place
 from driftwell.cloud.tables import StoredVersion
 from driftwell.cloud.virtual import VirtualCloud
 from driftwell.edge.settings import EdgeSettings
 from driftwell.messages.errors import TooLargeError
-from driftwell.messages.names import EVERYONE
+from driftwell.messages.names import EVERYONE, split_domain
 from driftwell.messages.topics import ROUTES, Kind, device_topic
 from driftwell.models.bundle import Bundle
 from driftwell.recording.batches import Batch, Cutter
@@ -103,10 +104,10 @@ class Rig:
             Link(self._link, self._generator),
             Cutter(settings.batch if self._recuts else None),
         )
-        newest = self._newest.get(settings.cohort_name)
-        if newest is not None:  # retained at the broker
-            running.link.send(newest, answered=0)
-            self._give_arrived(running)
+        for newest in self._newest.values():  # retained at the broker
+            if device.listens_to(newest.cohort):
+                running.link.send(newest, answered=0)
+        self._give_arrived(running)
         self._say(device, Kind.STATE, device.state("ready", now_ns=self._now_ns))
         return running
 
@@ -146,17 +147,31 @@ class Rig:
     def _say(self, device: VirtualDevice, kind: Kind, payload: bytes) -> None:
         """Hand a message to the cloud, and its versions to the links of the devices."""
         topic = device_topic(device.settings.group, device.settings.device, kind)
-        for version in self._cloud.take(topic, payload, received_ns=self._now_ns):
+        versions = self._cloud.take(topic, payload, received_ns=self._now_ns)
+        self._tell_place(device)
+        for version in versions:
             self.tally.made.append(made(version))
             self._newest[version.cohort] = version
             for running in self._running.values():
-                if running.device.settings.cohort_name == version.cohort:
+                if running.device.listens_to(version.cohort):
                     running.link.send(version, answered=running.answered)
                     self._give_arrived(running)
 
+    def _tell_place(self, device: VirtualDevice) -> None:
+        """What an ack says of the domain; a lost one is made good by the next."""
+        name = device.settings.device
+        place = self._cloud.consumer.cohorts.placement.told(name, device.session)
+        running = self._running.get((name, device.session))
+        if place is not None and running is not None:
+            running.link.send(place, answered=running.answered)
+            self._give_arrived(running)
+
     def _give_arrived(self, running: _Running) -> None:
-        for version in running.link.arrived(answered=running.answered):
-            self._give(running, version)
+        for sent in running.link.arrived(answered=running.answered):
+            if isinstance(sent, Place):
+                running.device.node.placed(drifts=sent.drifts, domain=sent.domain)
+            else:
+                self._give(running, sent)
 
     def _give(self, running: _Running, version: StoredVersion) -> None:
         device = running.device
@@ -176,7 +191,7 @@ def head_packet(
     cloud: VirtualCloud, device: str, version: StoredVersion
 ) -> tuple[str, bytes] | None:
     """Topic and payload with which a version comes to a device; None if it is too large."""
-    reader = device if version.cohort == device else EVERYONE
+    reader = device if split_domain(version.cohort)[0] == device else EVERYONE
     try:
         return encode_head(cloud.consumer, version, reader=reader)
     except TooLargeError:

@@ -10,16 +10,19 @@ Gaussians, averaged over channels (the domain statistic of CoLA, NeurIPS 2024):
 """
 
 from dataclasses import dataclass
-from typing import Final
+from typing import Annotated, Final
 
+import msgspec
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from driftwell.messages.envelope import Count
 from driftwell.messages.errors import ArrayError, RefusalCode
 
 MAX_CHANNELS: Final = 4096
 VARIANCE_FLOOR: Final = 1e-8
 """Stands for any smaller variance in a distance: a dead channel is like another dead one."""
+Moments = Annotated[bytes, msgspec.Meta(min_length=4, max_length=4 * MAX_CHANNELS)]
 _LARGEST: Final = float(np.finfo(np.float32).max)
 
 
@@ -44,15 +47,46 @@ def make_signature(mean: ArrayLike, variance: ArrayLike, *, images: int) -> Sign
         ArrayError: if a shape is not (C,) with 1 <= C <= MAX_CHANNELS, a value is not a
             finite float32, a variance is negative, or there is no image.
     """
-    means, variances = (np.array(moment, dtype=np.float64) for moment in (mean, variance))
+    with np.errstate(invalid="ignore"):  # a NaN that signals would warn before it is refused
+        means, variances = (np.array(moment, dtype=np.float64) for moment in (mean, variance))
     if means.ndim != 1 or means.shape != variances.shape or not 0 < means.size <= MAX_CHANNELS:
         raise ArrayError(f"a signature has shapes {means.shape} and {variances.shape}")
     # Written so that NaN fails, too.
-    if not ((np.abs(means) <= _LARGEST).all() and (variances <= _LARGEST).all()):
+    if not ((np.abs(means) <= _LARGEST).all() and (np.abs(variances) <= _LARGEST).all()):
         raise ArrayError("a signature is not finite", RefusalCode.NOT_FINITE)
     if (variances < 0).any() or images < 1:
         raise ArrayError("a signature has a negative variance, or no image behind it")
     return _frozen(means, variances, images)
+
+
+class PackedSignature(msgspec.Struct, frozen=True, kw_only=True):
+    """A signature as it travels."""
+
+    mean: Moments
+    """float32, little endian, (C,)."""
+    variance: Moments
+    images: Count
+
+
+def pack_signature(signature: Signature) -> PackedSignature:
+    """Put a signature into its wire form; float32 is what it was measured in."""
+    return PackedSignature(
+        mean=signature.mean.astype("<f4").tobytes(),
+        variance=signature.variance.astype("<f4").tobytes(),
+        images=signature.images,
+    )
+
+
+def unpack_signature(packed: PackedSignature) -> Signature:
+    """Give it back.
+
+    Raises:
+        ArrayError: if it is none, as `make_signature` says.
+    """
+    if len(packed.mean) % 4 or len(packed.variance) % 4:
+        raise ArrayError("a signature is no array of float32")
+    mean, variance = (np.frombuffer(part, "<f4") for part in (packed.mean, packed.variance))
+    return make_signature(mean, variance, images=packed.images)
 
 
 def mix(old: Signature, new: Signature, weight: float) -> Signature:

@@ -1,0 +1,110 @@
+"""Pure. Which domain of its cohort a device's samples belong to, by what they look like.
+
+A domain is a cohort of its own: its models, its buffer, its versions. A device that knows its
+domain says so, and is believed. Otherwise the nearest known domain takes its samples, or
+if none is near, a new one. So devices that see the same share what they learn, whoever came
+first, and a device that drifts leaves and joins without any device being named.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import msgspec
+
+from driftwell.cloud.settings import DomainSettings
+from driftwell.messages.names import domain_name, split_domain
+from driftwell.messages.samples import SampleBatch
+from driftwell.messages.signature import Signature, distance, unpack_signature
+
+MAX_DEVICES: Final = 10_000
+MEMORY_IMAGES: Final = 4096
+"""A signature of so many images is as good as one of more."""
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where a device's newest samples went."""
+
+    session: str
+    drifts: int
+    """As the device counted them."""
+    name: str
+    """The cohort's, or that of one of its domains."""
+
+    @property
+    def domain(self) -> int:
+        """The domain's number in its cohort."""
+        return split_domain(self.name)[1]
+
+
+@dataclass(slots=True)
+class Placement:
+    """Remembers one place for each device, so that a stay in one domain ends in one place."""
+
+    settings: DomainSettings
+    places: dict[str, Place] = field(default_factory=dict)
+
+    def place(self, batch: SampleBatch, known: Mapping[str, Signature]) -> str:
+        """The name of the cohort, or of the domain of one, that a sample batch belongs to.
+
+        Args:
+            batch: From a device; without a signature it belongs to the cohort it names.
+            known: Signatures of all cohorts and domains that have one, by name.
+
+        Raises:
+            ArrayError: if the signature is none, or of another network than the known ones.
+        """
+        if isinstance(batch.signature, msgspec.UnsetType):
+            return batch.cohort
+        signature = unpack_signature(batch.signature)
+        drifts = 0 if isinstance(batch.drifts, msgspec.UnsetType) else batch.drifts
+        mine = {name: one for name, one in known.items() if split_domain(name)[0] == batch.cohort}
+        name = self._claimed(batch, mine) or self._remembered(batch, drifts)
+        name = name or find_domain(batch.cohort, signature, mine, self.settings)
+        self.places.pop(batch.device, None)
+        self.places[batch.device] = Place(batch.session, drifts, name)
+        if len(self.places) > MAX_DEVICES:
+            del self.places[next(iter(self.places))]  # it is placed anew by its looks
+        return name
+
+    def told(self, device: str, session: str) -> Place | None:
+        """Where the newest samples of a device's session went."""
+        place = self.places.get(device)
+        return place if place is not None and place.session == session else None
+
+    def _claimed(self, batch: SampleBatch, mine: Mapping[str, Signature]) -> str | None:
+        if isinstance(batch.domain, msgspec.UnsetType):
+            return None
+        name = domain_name(batch.cohort, batch.domain)
+        return name if name in mine else None  # the cloud may have lost what it knew
+
+    def _remembered(self, batch: SampleBatch, drifts: int) -> str | None:
+        place = self.told(batch.device, batch.session)
+        if place is None or place.drifts != drifts or split_domain(place.name)[0] != batch.cohort:
+            return None
+        return place.name
+
+
+def find_domain(
+    cohort: str, signature: Signature, mine: Mapping[str, Signature], settings: DomainSettings
+) -> str:
+    """The nearest domain of a cohort; a new one if none is near and there is room.
+
+    Raises:
+        ArrayError: if the numbers of channels differ.
+    """
+    apart = {name: distance(signature, one) for name, one in mine.items()}
+    nearest = min(apart, key=lambda name: (apart[name], name), default=None)
+    is_full = len(mine) >= settings.limit
+    if nearest is not None and (apart[nearest] <= settings.match_distance or is_full):
+        return nearest
+    names = (domain_name(cohort, number) for number in range(settings.limit))
+    return next(name for name in names if name not in mine)
+
+
+def better_known(old: Signature | None, new: Signature) -> Signature:
+    """What is known of a domain after more of it was seen: the signature of more images."""
+    if old is None or new.images >= min(old.images, MEMORY_IMAGES):
+        return new
+    return old
