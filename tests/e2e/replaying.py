@@ -15,7 +15,6 @@ from tests.golden.recording.write import (
     HERE,
     RECORDING,
     SEED,
-    replay_command,
     replay_environment,
 )
 
@@ -89,11 +88,6 @@ async def replay(port: int, *options: str) -> None:
     await driftwell(
         "replay", RECORDING, "--broker", f"mqtt://127.0.0.1:{port}", "--speed", "max", *options
     )
-
-
-async def into_cloud() -> list[str]:
-    command = replay_command()[len(COMMAND) :]
-    return (await driftwell(*command)).split()
 
 
 class Cloud:

@@ -23,12 +23,6 @@ pytestmark = [
 ]
 
 
-@pytest.fixture(scope="module")
-def cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One for all tests here: the networks are trained once."""
-    return tmp_path_factory.mktemp("cache")
-
-
 def start(cache: Path, out: Path, *options: str) -> subprocess.Popen[str]:
     """Start a demo with a short stream."""
     return subprocess.Popen(

@@ -98,9 +98,9 @@ def test_the_recording_of_a_bench_is_complete(plan: Plan, tmp_path: Path) -> Non
 
 @pytest.mark.timeout(400)
 @pytest.mark.skipif(bool(MISSING), reason=f"the demo needs {', '.join(MISSING)}")
-def test_a_demo_in_lockstep_replays_to_its_own_versions(tmp_path: Path) -> None:
+def test_a_demo_in_lockstep_replays_to_its_own_versions(cache: Path, tmp_path: Path) -> None:
     """Three devices, four processes, a real broker: the recording makes the same versions."""
-    recording, cache, out = tmp_path / "demo.mcap", tmp_path / "cache", tmp_path / "out"
+    recording, out = tmp_path / "demo.mcap", tmp_path / "out"
 
     demo = driftwell(
         "demo", "--samples", "240", "--lockstep", "--keep", "--record", recording,

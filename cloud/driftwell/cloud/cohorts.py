@@ -42,6 +42,7 @@ class Cohorts(dict[str, Cohort]):
 
     def restore(self) -> None:
         """Rebuild every cohort from the ledger."""
+        newest: dict[str, tuple[int, SampleBatch, str]] = {}
         for name in self._ledger.cohorts():
             cohort = self[name] = self._empty(name)
             saved = self._ledger.models(name)
@@ -52,6 +53,11 @@ class Cohorts(dict[str, Cohort]):
                 if isinstance(message, SampleBatch):
                     cohort.push(batch, self._admit(message))
                     _look(cohort, message)
+                    if batch.id >= newest.get(batch.device, (0,))[0]:
+                        newest[batch.device] = (batch.id, message, name)
+        for _, message, name in sorted(newest.values(), key=lambda one: one[0]):
+            if not isinstance(message.signature, msgspec.UnsetType):
+                self.placement.remember(message, name)
         for version in self._ledger.newest_versions():
             if version.cohort in self:
                 self[version.cohort].version = version.version
@@ -69,7 +75,7 @@ class Cohorts(dict[str, Cohort]):
             name: cohort.signature for name, cohort in self.items() if cohort.signature is not None
         }
         last = self.placement.told(batch.device, batch.session)
-        name = self.placement.place(batch, known)
+        name = self.placement.place(batch, known, has_room=len(self) < self._limit)
         cohort = self.get(name)
         if cohort is None:
             cohort = self.make(name)

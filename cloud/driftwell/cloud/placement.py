@@ -45,15 +45,18 @@ class Placement:
     settings: DomainSettings
     places: dict[str, Place] = field(default_factory=dict)
 
-    def place(self, batch: SampleBatch, known: Mapping[str, Signature]) -> str:
+    def place(
+        self, batch: SampleBatch, known: Mapping[str, Signature], *, has_room: bool = True
+    ) -> str:
         """The name of the cohort, or of the domain of one, that a sample batch belongs to.
 
         Args:
             batch: From a device; without a signature it belongs to the cohort it names.
             known: Signatures of all cohorts and domains that have one, by name.
+            has_room: Whether a new domain may be opened.
 
         Raises:
-            ArrayError: if the signature is none, or of another network than the known ones.
+            ArrayError: if the signature is none.
         """
         if isinstance(batch.signature, msgspec.UnsetType):
             return batch.cohort
@@ -61,12 +64,17 @@ class Placement:
         drifts = 0 if isinstance(batch.drifts, msgspec.UnsetType) else batch.drifts
         mine = {name: one for name, one in known.items() if split_domain(name)[0] == batch.cohort}
         name = self._claimed(batch, mine) or self._remembered(batch, drifts)
-        name = name or find_domain(batch.cohort, signature, mine, self.settings)
+        name = name or find_domain(batch.cohort, signature, mine, self.settings, has_room=has_room)
+        self.remember(batch, name)
+        return name
+
+    def remember(self, batch: SampleBatch, name: str) -> None:
+        """Note where a sample batch went; of more than MAX_DEVICES the oldest is forgotten."""
+        drifts = 0 if isinstance(batch.drifts, msgspec.UnsetType) else batch.drifts
         self.places.pop(batch.device, None)
         self.places[batch.device] = Place(batch.session, drifts, name)
         if len(self.places) > MAX_DEVICES:
             del self.places[next(iter(self.places))]  # it is placed anew by its looks
-        return name
 
     def told(self, device: str, session: str) -> Place | None:
         """Where the newest samples of a device's session went."""
@@ -87,24 +95,34 @@ class Placement:
 
 
 def find_domain(
-    cohort: str, signature: Signature, mine: Mapping[str, Signature], settings: DomainSettings
+    cohort: str,
+    signature: Signature,
+    mine: Mapping[str, Signature],
+    settings: DomainSettings,
+    *,
+    has_room: bool = True,
 ) -> str:
     """The nearest domain of a cohort; a new one if none is near and there is room.
 
-    Raises:
-        ArrayError: if the numbers of channels differ.
+    Signatures with another number of channels are of no network of ours: nothing is near them.
     """
-    apart = {name: distance(signature, one) for name, one in mine.items()}
+    apart = {
+        name: distance(signature, one)
+        for name, one in mine.items()
+        if one.channels == signature.channels
+    }
     nearest = min(apart, key=lambda name: (apart[name], name), default=None)
-    is_full = len(mine) >= settings.limit
+    is_full = len(mine) >= settings.limit or not has_room
     if nearest is not None and (apart[nearest] <= settings.match_distance or is_full):
         return nearest
     names = (domain_name(cohort, number) for number in range(settings.limit))
-    return next(name for name in names if name not in mine)
+    return next((name for name in names if name not in mine), cohort)
 
 
 def better_known(old: Signature | None, new: Signature) -> Signature:
     """What is known of a domain after more of it was seen: the signature of more images."""
+    if old is not None and old.channels != new.channels:
+        return old
     if old is None or new.images >= min(old.images, MEMORY_IMAGES):
         return new
     return old

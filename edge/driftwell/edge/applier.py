@@ -28,6 +28,8 @@ class Incumbent:
     version: int
     """0 is the source state."""
     result: str
+    has_domains: bool = False
+    """Whether it takes versions of other domains than its cohort's first."""
 
 
 def is_news(incumbent: Incumbent, manifest: Manifest) -> bool:
@@ -52,8 +54,9 @@ def resolve_version(
     """
     if manifest.model != incumbent.model:
         raise DeltaError("version is for another model bundle", RefusalCode.WRONG_MODEL)
-    cohort, _ = split_domain(manifest.cohort)
-    if (manifest.group, cohort) != (incumbent.group, incumbent.cohort):
+    cohort, domain = split_domain(manifest.cohort)
+    is_ours = (manifest.group, cohort) == (incumbent.group, incumbent.cohort)
+    if not is_ours or (domain and not incumbent.has_domains):
         raise DeltaError(f"version is for cohort {manifest.cohort!r}", RefusalCode.WRONG_COHORT)
     if manifest.source != incumbent.source:
         raise DeltaError("version starts from another source state", RefusalCode.WRONG_SOURCE)

@@ -82,7 +82,8 @@ class DomainBank:
             here: The present domain's number; None: it has none yet.
 
         Raises:
-            ArrayError: if the numbers of channels differ.
+            ArrayError: if the two have different numbers of channels. An entry that has another
+                is of no network of ours, and is passed over.
         """
         limit = self.settings.match_distance
         if present is not None:
@@ -90,7 +91,7 @@ class DomainBank:
         apart = [
             (distance(seen, entry.signature), -place, entry)
             for place, entry in enumerate(self.entries)
-            if entry.signature is not None
+            if entry.signature is not None and entry.signature.channels == seen.channels
         ]
         nearest = min(apart, key=lambda one: one[:2], default=None)
         if nearest is None or nearest[0] > limit or nearest[2].domain == here:

@@ -25,7 +25,7 @@ from driftwell.edge.packing import Selection
 from driftwell.edge.scoring import score
 from driftwell.edge.settings import Statistics
 from driftwell.messages.delta import apply_delta
-from driftwell.messages.errors import ArrayError, DeltaError, RefusalCode
+from driftwell.messages.errors import ArrayError
 from driftwell.messages.head import Manifest
 from driftwell.messages.images import Pixels
 from driftwell.messages.names import split_domain
@@ -122,15 +122,15 @@ class EdgeNode:
         self.filter_state = FilterState()
         own = own_statistics or StatisticsSettings()
         self._network = bundle.network(own_statistics=own if statistics == "own" else None)
+        self.domains = Domains(drift if statistics == "own" else None, bank)
         self._incumbent = Incumbent(
             group, cohort, bundle.digest, bundle.manifest.source_digest,
-            version=0, result=bundle.manifest.source_digest,
+            version=0, result=bundle.manifest.source_digest, has_domains=self.domains.is_watching,
         )  # fmt: skip
         self._candidate: _Candidate | None = None
         self._lock = threading.Lock()
         self._clock = clock
         self._choice = Chooser(selection, classes=len(bundle.manifest.classes))
-        self.domains = Domains(drift if statistics == "own" else None, bank)
         self._running_in: int | None = 0
         """The domain of the version that runs."""
         self._measure_next = statistics == "first-batch"
@@ -161,8 +161,6 @@ class EdgeNode:
             DeltaError, ArrayError: the version is refused and nothing has changed.
         """
         domain = split_domain(manifest.cohort)[1]
-        if domain and not self.domains.is_watching:
-            raise DeltaError(f"version is for {manifest.cohort!r}", RefusalCode.WRONG_COHORT)
         with self._lock:
             incumbent = self._incumbent_in(domain)
         if not is_news(incumbent, manifest):

@@ -70,13 +70,16 @@ class Bundle:
                 and normalises by the adaptable state's running statistics.
             bfloat16: Whether it multiplies in bfloat16.
         """
-        return Network(
+        network = Network(
             self.module(),
             self.manifest.preprocessing,
             scope=self.scope,
             own_statistics=own_statistics,
             bfloat16=bfloat16,
         )
+        if own_statistics is not None and self.scope == "all":
+            network.keep_stem(_selftest_images(self.manifest.input.shape))
+        return network
 
     def module(self) -> nn.Module:
         """A torch module of its own, with the bundle's weights."""

@@ -15,9 +15,14 @@ from driftwell.messages.delta import AdaptableState
 from driftwell.messages.errors import ArrayError
 from driftwell.messages.images import Pixels
 from driftwell.models.normalisation import Scope, adaptable_tensors, batch_norms
-from driftwell.models.own_statistics import OwnStatistics, follow_own_statistics
+from driftwell.models.own_statistics import (
+    OwnStatistics,
+    batch_moments,
+    follow_own_statistics,
+)
 from driftwell.models.preprocessing import Preprocessing
 from driftwell.models.statistics import StatisticsSettings
+from driftwell.models.stem import find_stem
 
 MIN_BATCH_FOR_STATISTICS: Final = 16
 """Below this many images a batch's own statistics say less than the source's."""
@@ -71,10 +76,14 @@ class Network:
         self._bfloat16 = bfloat16
         self._adaptable = adaptable_tensors(module, scope)
         self._own: tuple[OwnStatistics, ...] = ()
-        self._stem: OwnStatistics | None = None
+        self._first: OwnStatistics | None = None
+        """The layer that the forward pass comes to first."""
+        self._stem: nn.Sequential | None = None
+        self._shown: Tensor | None = None
+        """What the last batch looked like to the network, where `_stem` is to look again."""
         if own_statistics is not None:
             self._own = follow_own_statistics(module, own_statistics)
-            self._hooks = [layer.register_forward_hook(self._note_stem) for layer in self._own]
+            self._hooks = [layer.register_forward_hook(self._note_first) for layer in self._own]
 
     def logits(self, images: Pixels) -> Logits:
         """Run one forward pass: uint8 (N, H, W, C) -> float32 (N, classes).
@@ -83,7 +92,10 @@ class Network:
         """
         inference = torch.inference_mode()
         with inference, torch.autocast("cpu", torch.bfloat16, enabled=self._bfloat16):
-            output: Tensor = self.module(self._prepare(images))
+            inputs = self._prepare(images)
+            output: Tensor = self.module(inputs)
+        if self._stem is not None:
+            self._shown = inputs
         return output.float().numpy()
 
     def logits_measuring_statistics(self, images: Pixels) -> Logits:
@@ -105,6 +117,15 @@ class Network:
                 layer.momentum = momentum
                 layer.eval()
 
+    def keep_stem(self, images: Pixels) -> None:
+        """Measure signatures from now on with what lies in front of the first BatchNorm layer now.
+
+        For networks whose versions may change that. `images`, uint8 (N, H, W, C), not all
+        alike, show what it is. Where it is no chain of layers everything stays as it was.
+        """
+        self._stem = find_stem(self.module, self._prepare(images))
+        self.restart_statistics()
+
     def signature(self) -> Moments | None:
         """What the last batch looked like to the first BatchNorm layer it passed.
 
@@ -112,9 +133,16 @@ class Network:
             Copies of mean and variance, float32 (C,); None: no batch since the last restart,
             it was not finite, or the network does not follow its own statistics.
         """
-        if self._stem is None or self._stem.moments is None:
+        if self._first is None or self._first.moments is None:
             return None
-        mean, variance = self._stem.moments.copy()
+        moments = self._first.moments
+        if self._stem is not None and self._shown is not None:
+            with torch.inference_mode():
+                seen = batch_moments(self._stem(self._shown))
+            if seen is None:
+                return None
+            moments = seen
+        mean, variance = moments.copy()
         return mean, variance
 
     def restart_statistics(self, *, elsewhere: bool = False) -> None:
@@ -150,9 +178,9 @@ class Network:
                 tensor.copy_(torch.from_numpy(np.array(state[name])))
         self.restart_statistics()
 
-    def _note_stem(self, layer: nn.Module, _inputs: object, _output: object) -> None:
+    def _note_first(self, layer: nn.Module, _inputs: object, _output: object) -> None:
         # The order of modules is not the order of the forward pass: the first pass shows it.
-        if self._stem is None and isinstance(layer, OwnStatistics):
-            self._stem = layer
+        if self._first is None and isinstance(layer, OwnStatistics):
+            self._first = layer
         for hook in self._hooks:
             hook.remove()

@@ -21,7 +21,7 @@ from torch.nn.modules.batchnorm import _BatchNorm
 
 from driftwell.models.statistics import StatisticsSettings
 
-__all__ = ["OwnStatistics", "StatisticsSettings", "follow_own_statistics"]
+__all__ = ["OwnStatistics", "StatisticsSettings", "batch_moments", "follow_own_statistics"]
 
 IMAGE_AXES: Final = 2
 FULL_MAP: Final = 64
@@ -84,7 +84,7 @@ class OwnStatistics(nn.Module):
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, ...) -> the same shape; the average takes the batch in, if it is finite."""
-        self.moments = _moments(features.detach()) if features.numel() else None
+        self.moments = batch_moments(features.detach()) if features.numel() else None
         if self.moments is not None:
             self._take_in(self.moments, len(features))
         share = self.images / (self.images + self._prior_images) if self.images else 0.0
@@ -131,7 +131,7 @@ def follow_own_statistics(
     return tuple(replaced.values())
 
 
-def _moments(features: Tensor) -> NDArray[np.float32] | None:
+def batch_moments(features: Tensor) -> NDArray[np.float32] | None:
     """Mean and variance by channel, float32 (2, C), of (N, C, ...), N >= 1; None: not finite."""
     # 15 times faster than torch.var_mean where channels lie last.
     mean, variance = torch.batch_norm_update_stats(_thinned(features).float(), None, None, 0.0)

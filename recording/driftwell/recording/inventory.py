@@ -8,6 +8,7 @@ from driftwell.messages.codec import decode
 from driftwell.messages.errors import WireError
 from driftwell.messages.event import Event
 from driftwell.messages.head import Head
+from driftwell.messages.names import EVERYONE
 from driftwell.messages.signing import read_manifest
 from driftwell.messages.state import State
 from driftwell.messages.stream import LABEL, StreamBatch
@@ -108,7 +109,7 @@ class _Counts:
         if address is None:
             return
         self.groups.add(address.group)
-        if not address.cohort:
+        if address.device != EVERYONE:
             self.devices[address.device] += 1
         if address.kind in TELLING:
             self._take_version(address, message.payload)

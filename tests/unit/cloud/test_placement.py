@@ -89,17 +89,30 @@ def test_a_device_that_knows_its_domain_is_believed() -> None:
     assert Placement(SETTINGS).place(batch(0.0, domain=2), known) == "home"
 
 
+def test_where_the_cloud_has_no_room_the_nearest_takes_it() -> None:
+    """A refusal would lose the samples; without any domain they go to the cohort's first."""
+    assert Placement(SETTINGS).place(batch(9.0), KNOWN, has_room=False) == "home"
+    assert Placement(SETTINGS).place(batch(9.0), {}, has_room=False) == "home"
+
+
+def test_another_networks_signature_is_near_to_nothing() -> None:
+    """And does not replace the cohort's: one device cannot spoil it for the others."""
+    other = make_signature([0.0, 0.0], [1.0, 1.0], images=9999)
+    alien = msgspec.structs.replace(batch(0.0), signature=pack_signature(other))
+
+    assert Placement(SETTINGS).place(alien, KNOWN) == "home/1"
+    assert better_known(KNOWN["home"], other) is KNOWN["home"]
+
+
 def test_a_signature_that_is_none_is_refused() -> None:
-    """Of another network, or damaged; the place of before stands."""
+    """The place of before stands."""
     placement = Placement(SETTINGS)
     placement.place(batch(0.0), KNOWN)
-    other = pack_signature(make_signature([0.0, 0.0], [1.0, 1.0], images=1))
     damaged = PackedSignature(mean=b"12345", variance=b"12345", images=1)
 
-    for signature in (other, damaged):
-        wrong = msgspec.structs.replace(batch(0.0, drifts=1), signature=signature)
-        with pytest.raises(ArrayError):
-            placement.place(wrong, KNOWN)
+    wrong = msgspec.structs.replace(batch(0.0, drifts=1), signature=damaged)
+    with pytest.raises(ArrayError):
+        placement.place(wrong, KNOWN)
     place = placement.told("cam-1", tiny.SESSION)
     assert place is not None
     assert place.drifts == 0

@@ -4,7 +4,6 @@ import pytest
 from tests import tiny
 
 from driftwell.edge.bank import BankSettings, DomainBank, Entry
-from driftwell.messages.errors import ArrayError
 from driftwell.messages.head import Manifest
 from driftwell.messages.signature import Signature, make_signature
 from driftwell.models.bundle import Bundle
@@ -77,8 +76,10 @@ def test_the_one_not_used_for_longest_gives_way(manifest: Manifest) -> None:
     assert bank.put(Entry(3, manifest, at(3.0)), keep=[0, 1, 2]).known == {2, 0, 3}
 
 
-def test_another_networks_signature_is_an_error(manifest: Manifest) -> None:
-    """Of two channels, where the bank has one."""
+def test_another_networks_signature_is_passed_over(manifest: Manifest) -> None:
+    """Of two channels, where the network has one: a stranger in the cohort harms nobody."""
     other = make_signature([0.0, 0.0], [1.0, 1.0], images=1)
-    with pytest.raises(ArrayError):
-        bank_of(manifest, 0.0).recall(other, present=None, here=None)
+    bank = DomainBank().put(Entry(1, manifest, other))
+
+    assert recalled(bank, 0.0, present=None, here=None) == -1
+    assert recalled(bank.put(Entry(0, manifest, at(0.0))), 0.0, present=None, here=None) == 0

@@ -102,6 +102,7 @@ def save(path: Path, out: Path) -> Salvage:
 def broken(path: Path, content: bytes) -> Path:
     """A file with other content beside a recording."""
     other = path.with_name("broken.mcap")
+    other.unlink(missing_ok=True)  # a file that is cut to nothing waits for the disk
     other.write_bytes(content)
     return other
 

@@ -10,7 +10,7 @@ from driftwell.messages.codec import decode_on_topic
 from driftwell.messages.errors import RecordingError, WireError
 from driftwell.messages.event import Event
 from driftwell.messages.head import Head
-from driftwell.messages.names import EVERYONE
+from driftwell.messages.names import EVERYONE, split_domain
 from driftwell.messages.samples import SampleBatch
 from driftwell.messages.signing import read_manifest
 from driftwell.messages.state import State
@@ -210,8 +210,9 @@ class _Live:
             self._seen.add(name)
 
     def _take_head(self, recorded: RecordedMessage, address: Address, head: Head) -> None:
-        members = self._members.get(address.cohort or address.device, set())
-        own = {address.device} if address.device != EVERYONE else members - {address.cohort}
+        cohort, _ = split_domain(address.cohort or address.device)
+        members = self._members.get(cohort, set())
+        own = {address.device} if address.device != EVERYONE else members - {cohort}
         if not own & members:
             return
         try:
