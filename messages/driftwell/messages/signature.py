@@ -1,7 +1,7 @@
 """Pure. Signatures of a domain: what the stem's features look like, and how far two are apart.
 
 A signature is the mean and the variance of each channel in front of the first
-normalisation layer. Nothing that adapts lies before it, so a version changes no
+normalisation layer, as the source's weights give them, so that a version changes no
 signature. The distance is the symmetric Kullback-Leibler divergence of the two diagonal
 Gaussians, averaged over channels (the domain statistic of CoLA, NeurIPS 2024):
 
