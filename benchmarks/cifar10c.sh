@@ -1,16 +1,18 @@
 #!/bin/sh
-# Every measurement of benchmarks/cifar10c.md and scenarios.md. Each goes on where it was stopped.
+# Every measurement of benchmarks/cifar10c.md, scenarios.md, ablation.md and gate.md. Each goes on where it was stopped.
 #
-#   benchmarks/cifar10c.sh prepare|reset|start|scenarios|curve|devices|gate [JOBS]
+#   benchmarks/cifar10c.sh prepare|reset|start|scenarios|curve|devices|gate|ablation [JOBS]
 #
 # DRIFTWELL_DATA is the folder of the data sets, RESULTS (./results) the one for bundles and results.
+# SEEDS (1) is for reset and start. On a processor without AMX, BFLOAT16=false is faster.
 # Results are of the code they were made with: take another folder after a change.
 set -eu
-what=${1:?prepare, reset, start, scenarios, curve, devices or gate}
+what=${1:?prepare, reset, start, scenarios, curve, devices, gate or ablation}
 jobs=${2:-1}
 data=${DRIFTWELL_DATA:-../shared/data}
 results=${RESULTS:-results}
 seeds=${SEEDS:-1}
+bfloat16=${BFLOAT16:-true}
 export OMP_NUM_THREADS=1 DRIFTWELL_ARITHMETIC=${DRIFTWELL_ARITHMETIC:-native}
 edge=$results/bundles/edge foundation=$results/bundles/foundation hardened=$results/bundles/hardened
 mkdir -p "$results"
@@ -25,7 +27,13 @@ bench() { # NAME STREAMS OPTIONS...: appends to NAME.jsonl
     shift 2
     # shellcheck disable=SC2086  # the streams are a list
     driftwell bench stream --edge "$edge" --foundation "$foundation" --transport virtual \
-        --jobs "$jobs" --out "$results/$name.jsonl" "$@" --stream $on
+        --jobs "$jobs" --out "$results/$name.jsonl" \
+        --cloud-set "driftwell:method.student.bfloat16=$bfloat16" \
+        --cloud-set "driftwell:method.teacher.bfloat16=$bfloat16" "$@" --stream $on
+}
+started() { # NAME STREAMS OPTIONS...: the same, where our own method has a hardened start
+    bench "$@" --cloud-set "driftwell:start=$hardened" \
+        --cloud-set driftwell:method.student.learning_rate=0.0002
 }
 
 case $what in
@@ -35,42 +43,65 @@ prepare)
     driftwell bundle create --model cifar-resnet56 --out "$foundation" \
         --weights "$data/weights/cifar_resnet56_robust.safetensors"
     driftwell bundle harden --edge "$edge" --foundation "$foundation" --out "$hardened" \
-        --anchors "$data/cifar10_train_jpeg.npz" --epochs 15 --bfloat16
+        --anchors "$data/cifar10_train_jpeg.npz" --epochs 30 --bfloat16
     ;;
 reset) bench reset "$all" --seeds "$seeds" --method none,bn,eta,own,cema,driftwell ;;
-start)
-    bench start "$all" --seeds "$seeds" --method driftwell --cloud-set "start=$hardened" \
-        --cloud-set method.student.learning_rate=0.0002
-    ;;
+start) started start "$all" --seeds "$seeds" --method none,bn,eta,own,cema,driftwell ;;
 scenarios)
     methods=none,bn,eta,own,cema,driftwell
-    for scenario in continual gradual mixed correlated recurring; do
-        bench scenarios "$four" --images 1000 --method $methods --scenario $scenario
+    for batch in 64 1 8; do
+        for scenario in continual gradual mixed correlated recurring; do
+            started scenarios "$four" --images 1000 --method $methods --scenario $scenario --batch $batch
+        done
+        started scenarios "$(streams clean)" --images 1000 --method $methods --scenario clean --batch $batch
     done
-    bench scenarios "$(streams clean)" --images 1000 --method $methods --scenario clean
-    for batch in 1 8; do bench scenarios "$four" --images 1000 --method $methods --batch $batch; done
-    for delay in 10 50; do bench scenarios "$four" --images 1000 --method $methods --delay $delay; done
-    bench scenarios "$four" --images 1000 --method $methods --drop 0.3
+    for scenario in continual gradual mixed correlated recurring; do
+        for link in "--delay 10" "--delay 50" "--drop 0.3" "--delay 10 --drop 0.3" "--delay 50 --drop 0.3"; do
+            # shellcheck disable=SC2086  # two options
+            started scenarios "$four" --images 1000 --method cema,driftwell --scenario $scenario $link
+        done
+    done
     ;;
 curve)
-    for share in 0.01 0.03 0.1 0.3 1.0; do
-        for selector in random entropy-band high-entropy margin; do
+    for share in 1.0 0.3 0.1 0.03 0.01; do
+        for selector in random entropy-band margin; do
             bench "curve-$share-$selector" "$four" --images 1000 --method driftwell \
                 --edge-set "budget.share=$share" --edge-set "selection.selector=$selector"
         done
     done
+    bench curve-own "$four" --images 1000 --method own
     ;;
 devices)
-    bench devices "$four" --method driftwell --devices 4 --pooling cohort
+    started devices "$four" --method driftwell --devices 4 --pooling cohort
     bench devices "$four" --method cema --devices 4 --pooling alone
     ;;
+ablation)
+    off() { # NAME OPTIONS...: one part switched off
+        name=$1
+        shift
+        bench "ablation-$name" "$four" --images 1000 --method driftwell "$@"
+    }
+    off none
+    off statistics --edge-set statistics=delivered
+    off mirrors-of-the-teacher --cloud-set method.teacher.mirrors=false
+    off views --cloud-set method.student.mirrors=false --cloud-set method.student.shift=0
+    off average --cloud-set method.student.average=0
+    off all-weights --cloud-set method.student.moves=normalisation
+    off replay --cloud-set method.replay.capacity=64
+    off delta-limit --cloud-set method.versions.limit_bytes=1000000
+    off gate --cloud-set method.gate.tolerance=1000 --cloud-set method.gate.diversity=0
+    off jpeg --edge-set upload.quality=95
+    started ablation-start "$four" --images 1000 --method driftwell
+    started ablation-start-alone "$four" --images 1000 --method driftwell \
+        --cloud-set driftwell:method.student.first=1000000
+    ;;
 gate)
-    # shellcheck disable=SC2086
-    python "$(dirname "$0")/gate.py" --edge "$edge" --foundation "$foundation" \
-        --out "$results/gate.jsonl" --plot "$results/gate.png" --stream $four
+    # shellcheck disable=SC2046,SC2086
+    python "$(dirname "$0")/gate.py" --edge "$edge" --foundation "$foundation" --seeds 6 \
+        $([ "$bfloat16" = false ] || echo --bfloat16) --out "$results/gate.jsonl" --plot "$results/gate.png" --stream $four
     ;;
 *)
-    echo "$what is not known: prepare, reset, start, scenarios, curve, devices or gate" >&2
+    echo "$what is not known: prepare, reset, start, scenarios, curve, devices, gate or ablation" >&2
     exit 2
     ;;
 esac

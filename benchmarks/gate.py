@@ -6,9 +6,10 @@
 In each cell (stream, seed) the student learns a stream as the cloud does, and makes a candidate
 every three batches. A candidate is *helpful* if it is more accurate than its parent on 512 other
 images of the domain, by their labels, which the gate does not see. From the last good version,
-five harmful ones are made: a learning rate 20 times too high; targets that fell together
-to few classes; uploads with red and blue exchanged; the version of another stream (a stale base);
-targets shifted by one class. One counts as *harmful* if it loses at least one point.
+six harmful ones are made: a learning rate 20 times too high; targets that fell together
+to few classes; uploads half as bright, with red and blue exchanged (wrong preprocessing); the
+version of another stream (a stale base); uploads of three classes only (a label shift); targets
+shifted by one class. One counts as *harmful* if it loses at least one point.
 """
 
 import argparse
@@ -45,6 +46,10 @@ HARM_POINTS = 1.0
 CHOSEN = 2.0
 """The tolerance of `driftwell.toml`, standard errors."""
 
+KINDS = (
+    "learning-rate", "collapsed", "preprocessing", "stale-base", "label-shift", "shifted-labels",
+)  # fmt: skip
+
 Arrays = dict[str, NDArray[np.float32]]
 
 
@@ -66,11 +71,15 @@ class Judged:
 class Cell:
     """One stream in one order."""
 
-    def __init__(self, edge: Bundle, foundation: Bundle, stream: Path, seed: int) -> None:
+    def __init__(
+        self, edge: Bundle, foundation: Bundle, stream: Path, seed: int, *, bfloat16: bool
+    ) -> None:
         method = msgspec.convert(method_document("driftwell"), MethodSettings)
         if method.distiller_tables is None:
             raise SystemExit("the method driftwell has not the distiller's tables")
-        teacher, self.settings, self.versions, self.gate = method.distiller_tables
+        teacher, student, self.versions, self.gate = method.distiller_tables
+        teacher = msgspec.structs.replace(teacher, bfloat16=bfloat16)
+        self.settings = msgspec.structs.replace(student, bfloat16=bfloat16)
         images, labels = read_stream(
             stream, shape=edge.manifest.input.shape, classes=len(edge.manifest.classes)
         )
@@ -111,6 +120,7 @@ class Cell:
             learning_rate=settings.learning_rate,
             average=settings.average,
             moves=settings.moves,
+            bfloat16=settings.bfloat16,
         )
         student.begin(parent, learning)
         for _ in range(STEPS):
@@ -180,9 +190,16 @@ class Cell:
             "preprocessing": self.learn(
                 parent, learning, np.ascontiguousarray(images[..., ::-1] // 2), targets
             )[0],
+            "label-shift": self._of_three_classes(parent, learning, images, targets),
             "shifted-labels": self.learn(parent, learning, images, np.roll(targets, 1, axis=1))[0],
         }
         return made if stale is None else {**made, "stale-base": stale}
+
+    def _of_three_classes(
+        self, parent: Arrays, learning: Arrays, images: Pixels, targets: Probabilities
+    ) -> Arrays:
+        is_of = targets.argmax(axis=1) < 3  # noqa: PLR2004
+        return self.learn(parent, learning, images[is_of], targets[is_of])[0]
 
 
 def _score(verdict: GateVerdict) -> float:
@@ -195,7 +212,7 @@ def report(judged: list[Judged]) -> str:
     """The table."""
     helpful = [one for one in judged if one.kind == "learned" and one.gain > 0]
     rows = [("helpful", helpful, sum(one.passes for one in helpful), "passed")]
-    for kind in ("learning-rate", "collapsed", "preprocessing", "stale-base", "shifted-labels"):
+    for kind in KINDS:
         harmful = [one for one in judged if one.kind == kind and one.gain <= -HARM_POINTS]
         rows.append((kind, harmful, sum(not one.passes for one in harmful), "blocked"))
     lines = ["| candidates | counted | mean gain, points | right |", "| --- | ---: | ---: | ---: |"]
@@ -237,6 +254,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("gate.jsonl"))
     parser.add_argument("--plot", type=Path)
+    parser.add_argument("--bfloat16", action="store_true", help="learn in bfloat16")
     options = parser.parse_args()
     torch.set_num_threads(1)
     edge, foundation = open_bundle(options.edge), open_bundle(options.foundation)
@@ -245,7 +263,9 @@ def main() -> None:
     with options.out.open("w", encoding="utf-8") as out:
         for seed in range(options.seeds):
             for stream in options.stream:
-                found, stale = Cell(edge, foundation, stream, seed).run(stale)
+                found, stale = Cell(edge, foundation, stream, seed, bfloat16=options.bfloat16).run(
+                    stale
+                )
                 judged += found
                 out.writelines(json.dumps(asdict(one)) + "\n" for one in found)
                 out.flush()
