@@ -198,14 +198,15 @@ class EdgeNode:
         swapped = self._swap()
         began = self._clock()
         logits = self._forward(images)
-        recalled = self._recall(len(images), logits)
+        signature = self._signature(len(images), logits)
+        recalled = self._recall(signature)
         if recalled is not None:
             swapped, logits = recalled, self._forward(images)
         forward_s = self._clock() - began
         scores = score(logits)
         judgement = judge(self.settings, self.filter_state, scores.entropy, self._classes)
         self.filter_state = judgement.state
-        drift = self._watch(scores.entropy)
+        drift = self._watch(signature, scores.entropy)
         verdicts = self._choice.choose(logits, scores.entropy, judgement.verdicts, rate)
         return Predictions(
             logits=logits,
@@ -221,10 +222,16 @@ class EdgeNode:
             is_recalled=recalled is not None,
         )
 
-    def _recall(self, images: int, logits: NDArray[np.float32]) -> Manifest | None:
+    def _signature(self, images: int, logits: NDArray[np.float32]) -> Signature | None:
+        """What the batch looks like; None: nobody asks, or something is not finite."""
+        moments = self._network.signature() if self.domains.is_watching else None
+        if moments is None or not np.isfinite(logits).all():
+            return None
+        return make_signature(*moments, images=images)
+
+    def _recall(self, signature: Signature | None) -> Manifest | None:
         """Move to a known domain if the batch is of one, and install its version."""
-        signature = self._signature(images)
-        if signature is None or not np.isfinite(logits).all():
+        if signature is None:
             return None
         with self._lock:
             entry = self.domains.recall(signature)
@@ -236,12 +243,13 @@ class EdgeNode:
         self.filter_state = FilterState()
         return entry.manifest
 
-    def _watch(self, entropy: NDArray[np.float32]) -> DriftVerdict | None:
+    def _watch(
+        self, signature: Signature | None, entropy: NDArray[np.float32]
+    ) -> DriftVerdict | None:
         """Ask the detector; after a drift the statistics begin anew, with little trust in the old.
 
         What the filter remembers of the stream's entropy is of the other domain, too.
         """
-        signature = self._signature(len(entropy))
         if signature is None or not np.isfinite(entropy).all():
             return None
         with self._lock:
@@ -250,10 +258,6 @@ class EdgeNode:
             self._network.restart_statistics(elsewhere=True)
             self.filter_state = FilterState()
         return verdict
-
-    def _signature(self, images: int) -> Signature | None:
-        moments = self._network.signature() if self.domains.is_watching else None
-        return make_signature(*moments, images=images) if moments is not None else None
 
     def _forward(self, images: Pixels) -> NDArray[np.float32]:
         if self._measure_next and len(images) >= MIN_BATCH_FOR_STATISTICS:
