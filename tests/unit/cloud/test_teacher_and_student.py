@@ -25,8 +25,10 @@ def edge(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
     return bundle(tmp_path_factory.mktemp("bundle") / "edge", seed=0)
 
 
-def make_student(edge: Bundle, *, average: float = 0.9, moves: str = "all") -> Student:
-    return Student(edge, learning_rate=0.01, average=average, moves=moves)
+def make_student(
+    edge: Bundle, *, average: float = 0.9, moves: str = "all", bfloat16: bool = False
+) -> Student:
+    return Student(edge, learning_rate=0.01, average=average, moves=moves, bfloat16=bfloat16)
 
 
 def learn(student: Student, steps: int) -> None:
@@ -67,6 +69,33 @@ def test_the_teacher_takes_any_number_of_images(foundation: Bundle) -> None:
 
     assert teacher.targets(NONE, NONE).shape == (0, 4)
     assert teacher.targets(tiny.make_images(AT_ONCE + 3), NONE).shape == (AT_ONCE + 3, 4)
+
+
+def test_in_bfloat16_the_teacher_says_nearly_the_same(foundation: Bundle) -> None:
+    """In float32, and not by chance: the bits are others."""
+    exact, quick = (
+        Teacher(foundation, TeacherSettings(prior_images=16, mirrors=True, bfloat16=bfloat16))
+        for bfloat16 in (False, True)
+    )
+
+    answers, nearly = exact.targets(IMAGES, NONE), quick.targets(IMAGES, NONE)
+
+    assert nearly.dtype == np.float32
+    assert np.allclose(answers, nearly, atol=0.05)
+    assert not np.array_equal(answers, nearly)
+
+
+def test_in_bfloat16_the_student_keeps_weights_in_float32(edge: Bundle) -> None:
+    """It goes nearly the same way; the small steps of Adam are not rounded away."""
+    exact, quick = make_student(edge), make_student(edge, bfloat16=True)
+    for student in (exact, quick):
+        student.begin(edge.source, {})
+        learn(student, 5)
+
+    weights, nearly = (student.end()["weights/conv1.weight"] for student in (exact, quick))
+    assert nearly.dtype == np.float32
+    moved = np.abs(weights - edge.source["conv1.weight"]).mean()
+    assert 0 < np.abs(nearly - weights).mean() < 0.5 * moved
 
 
 def test_the_student_goes_on_where_it_was(edge: Bundle) -> None:
