@@ -96,8 +96,9 @@ class Cloud:
     def __init__(self, port: int, state: Path) -> None:
         self._state = state
         self._arguments = (
-            "cloud", "run", *BUNDLES, *METHOD, "--broker", f"mqtt://127.0.0.1:{port}", "--group",
-            "golden", "--seed", str(SEED), "--state", str(state), "--threads", "1",
+            "cloud", "run", "--method", "cema", *BUNDLES, *METHOD,
+            "--broker", f"mqtt://127.0.0.1:{port}", "--group", "golden",
+            "--seed", str(SEED), "--state", str(state), "--threads", "1",
         )  # fmt: skip
 
     async def versions(self) -> Counter[str]:

@@ -121,14 +121,32 @@ class Site:
         foundation = tiny.make_bundle(folder, "foundation").path
         self.edge = Program(
             folder / "edge.log",
-            *("edge", "run", "--bundle", str(edge), "--source", f"npz:{stream}"),
+            *(
+                "edge",
+                "run",
+                "--method",
+                "cema",
+                "--bundle",
+                str(edge),
+                "--source",
+                f"npz:{stream}",
+            ),
             *("--device", "cam-1", "--broker", url, "--state", str(self.edge_state)),
             *("--batch", "20", "--pace", f"rate:{RATE}", "--predictions", str(self.predictions)),
             *("--set", "spool.resend_s=0.5", "--set", "filter.e_max=1"),
         )
         self.cloud = Program(
             folder / "cloud.log",
-            *("cloud", "run", "--foundation", str(foundation), "--edge", str(edge)),
+            *(
+                "cloud",
+                "run",
+                "--method",
+                "cema",
+                "--foundation",
+                str(foundation),
+                "--edge",
+                str(edge),
+            ),
             *("--broker", url, "--state", str(self.cloud_state), "--threads", "1"),
         )
 

@@ -203,7 +203,8 @@ class Program:
     async def start(self) -> None:
         with self._log.open("wb") as log:
             self.process = await asyncio.create_subprocess_exec(
-                *COMMAND, "cloud", "run", "--foundation", str(self._cloud.foundation.path),
+                *COMMAND, "cloud", "run", "--method", "cema",
+                "--foundation", str(self._cloud.foundation.path),
                 "--edge", str(self._cloud.edge.path), "--broker", "mqtt://127.0.0.1:1",
                 "--state", str(self._cloud.state), "--threads", "1",
                 env=ENVIRONMENT, stdout=log, stderr=log,

@@ -21,6 +21,7 @@ BatchSize = Annotated[int, msgspec.Meta(ge=2)]  # one image has no variance
 
 METHODS: Final = {"cema": "cema.toml", "driftwell": "driftwell.toml"}
 """Method settings Driftwell brings."""
+DEFAULT_METHOD: Final = "driftwell"
 EDGE_TABLE: Final = "edge"
 """The table of a method's file that is for the devices."""
 

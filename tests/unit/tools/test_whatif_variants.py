@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from driftwell.cloud.settings import CloudSettings
+from driftwell.cloud.settings import CloudSettings, method_document
 from driftwell.edge.settings import EdgeSettings
 from driftwell.messages.errors import RecordingError, SettingsError
 from driftwell.tools.whatif.recorded import RecordedSettings, read_documents
@@ -127,27 +128,19 @@ def test_recorded_settings_are_kept_but_for_what_is_set() -> None:
 
 
 def test_without_documents_the_defaults_stand_in() -> None:
-    """Of cema; the cohort is the one the batches name."""
+    """Of driftwell; the cohort is the one the batches name."""
     recorded = read_documents({}, "default")
 
     assert edge_settings(recorded, Variant("x")).cohort_name == "yard"
     assert edge_settings(recorded, Variant("x"), cohort="cam-1").cohort is None
-    assert cloud_settings(recorded, Variant("x")).method.name == "cema"
+    assert cloud_settings(recorded, Variant("x")).method.name == "driftwell"
 
 
 def test_another_method_brings_its_own_settings() -> None:
     """What the recorded method was tuned to does not leak into another one."""
-    method = cloud_settings(read_documents({}, "default"), Variant("x")).method
-    document = {
-        "edge": "/e", "foundation": "/f", "seed": 5,
-        "method": json.loads(json.dumps({
-            "name": "tuned",
-            **{part: {f: getattr(getattr(method, part), f)
-                      for f in getattr(method, part).__struct_fields__}
-               for part in ("foundation", "distillation", "statistics", "replay", "policy")},
-        })),
-    }  # fmt: skip
-    document["method"]["policy"]["batch"] = 48
+    method: dict[str, Any] = {**method_document("cema"), "name": "tuned"}
+    method["policy"] = {**method["policy"], "batch": 48}
+    document = {"edge": "/e", "foundation": "/f", "seed": 5, "method": method}
     recorded = read_documents({"settings:cloud:default": json.dumps(document)}, "default")
 
     as_recorded = cloud_settings(recorded, Variant("x"))

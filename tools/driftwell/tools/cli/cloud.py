@@ -10,9 +10,9 @@ from typing import Annotated
 import msgspec
 import typer
 
-from driftwell.cloud.settings import CloudSettings, method_document
+from driftwell.cloud.settings import DEFAULT_METHOD, CloudSettings, method_document
 from driftwell.messages.errors import SettingsError
-from driftwell.tools.cli.edge import Assignments, Config
+from driftwell.tools.cli.edge import Assignments, Config, Method
 from driftwell.tools.configuration import read_settings
 
 app = typer.Typer(help="The cloud consumer: stores, learns, publishes.", no_args_is_help=True)
@@ -30,7 +30,7 @@ def run(
     ] = None,
     group: Annotated[str | None, typer.Option(help="Group of devices it serves.")] = None,
     state: Annotated[Path | None, typer.Option(help="State folder: ledger, versions, key.")] = None,
-    method: Annotated[str, typer.Option(help="cema or driftwell.")] = "cema",
+    method: Method = DEFAULT_METHOD,
     seed: Annotated[int | None, typer.Option(help="Seed of the replay [0].")] = None,
     threads: Annotated[int | None, typer.Option(help="Threads for training \\[all cores].")] = None,
     metrics_port: Annotated[
@@ -42,7 +42,9 @@ def run(
     """Learn from what the devices send, and publish versions.
 
     Example: driftwell cloud run --foundation bundles/foundation --edge bundles/edge
-    --broker mqtt://broker.lan --set method.distillation.learning_rate=0.001
+    --broker mqtt://broker.lan --set method.versions.every=6
+
+    Tell the devices the same method: driftwell edge run --method.
     """
     from driftwell.tools.programs import cloud_program, state_home
 

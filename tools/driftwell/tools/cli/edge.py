@@ -8,6 +8,7 @@ from typing import Annotated
 import msgspec
 import typer
 
+from driftwell.cloud.settings import DEFAULT_METHOD, edge_document
 from driftwell.edge.settings import EdgeSettings
 from driftwell.messages.errors import SettingsError
 from driftwell.tools.configuration import read_settings
@@ -18,6 +19,7 @@ Assignments = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="Any setting, such as filter.e_max=0.3."),
 ]
+Method = Annotated[str, typer.Option(help="driftwell or cema: the same for devices and cloud.")]
 Config = Annotated[Path | None, typer.Option(help="TOML file of settings.")]
 
 
@@ -52,6 +54,7 @@ def run(
     metrics_port: Annotated[
         int | None, typer.Option(help="Prometheus metrics on this loopback port.")
     ] = None,
+    method: Method = DEFAULT_METHOD,
     config: Config = None,
     assignments: Assignments = None,
 ) -> None:
@@ -65,6 +68,7 @@ def run(
 
     settings = read_settings(
         EdgeSettings,
+        defaults=edge_document(method),
         file=config,
         environment=os.environ,
         prefix="DRIFTWELL_EDGE_",

@@ -89,7 +89,7 @@ class Places:
 def cloud_arguments(bundles: Bundles, places: Places, *, url: str, seed: int) -> list[str]:
     """The cloud's command line."""
     return [
-        "cloud", "run", "--foundation", str(bundles.foundation.path),
+        "cloud", "run", "--method", "cema", "--foundation", str(bundles.foundation.path),
         "--edge", str(bundles.edge.path), "--broker", url, "--group", GROUP,
         "--state", str(places.states / "cloud"), "--seed", str(seed), "--threads", "1",
         *_assignments(CLOUD_SETTINGS),
@@ -115,7 +115,8 @@ def edge_arguments(
     """A device's command line."""
     recording = ["--record", str(places.recording(camera.name))] if is_recorded else []
     return [
-        "edge", "run", "--bundle", str(bundles.edge.path), "--source", f"npz:{camera.stream}",
+        "edge", "run", "--method", "cema",
+        "--bundle", str(bundles.edge.path), "--source", f"npz:{camera.stream}",
         "--device", camera.name, "--broker", url, "--group", GROUP,
         "--state", str(places.states / camera.name), "--batch", "20", "--pace", pace,
         "--predictions", str(places.predictions(camera.name)), "--threads", "1",

@@ -6,7 +6,7 @@ from typing import Any, Final
 
 import msgspec
 
-from driftwell.cloud.settings import CloudSettings, method_document
+from driftwell.cloud.settings import DEFAULT_METHOD, CloudSettings, method_document
 from driftwell.messages.errors import RecordingError, SettingsError
 from driftwell.recording.documents import cloud_document, foundation_document
 from driftwell.tools.configuration import read_settings
@@ -28,7 +28,6 @@ ELSEWHERE: Final = {
     "metrics_port": "there is none",
 }
 """Settings of a cloud that a replay takes from elsewhere, and from where."""
-DEFAULT_METHOD: Final = "cema"
 
 
 def repeated_settings(

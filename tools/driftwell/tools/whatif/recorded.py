@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from driftwell.cloud.settings import CloudSettings, method_document
+from driftwell.cloud.settings import DEFAULT_METHOD, CloudSettings, method_document
 from driftwell.edge.settings import EdgeSettings
 from driftwell.messages.errors import RecordingError, SettingsError
 from driftwell.recording.documents import edge_document, foundation_document
 from driftwell.tools.configuration import read_settings
-from driftwell.tools.replay.cloud_settings import DEFAULT_METHOD, recorded_settings
+from driftwell.tools.replay.cloud_settings import recorded_settings
 from driftwell.tools.whatif.variants import METHOD, Variant
 
 Document = Mapping[str, Any]
