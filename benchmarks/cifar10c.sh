@@ -48,19 +48,23 @@ prepare)
 reset) bench reset "$all" --seeds "$seeds" --method none,bn,eta,own,cema,driftwell ;;
 start) started start "$all" --seeds "$seeds" --method none,bn,eta,own,cema,driftwell ;;
 scenarios)
-    methods=none,bn,eta,own,cema,driftwell
-    for batch in 64 1 8; do
-        for scenario in continual gradual mixed correlated recurring; do
-            started scenarios "$four" --images 1000 --method $methods --scenario $scenario --batch $batch
+    cells() { # METHODS OPTIONS...: every scenario, the most telling cells first
+        methods=$1
+        shift
+        for scenario in recurring continual correlated mixed gradual; do
+            started scenarios "$four" --images 1000 --method "$methods" --scenario $scenario "$@"
         done
-        started scenarios "$(streams clean)" --images 1000 --method $methods --scenario clean --batch $batch
-    done
-    for scenario in continual gradual mixed correlated recurring; do
-        for link in "--delay 10" "--delay 50" "--drop 0.3" "--delay 10 --drop 0.3" "--delay 50 --drop 0.3"; do
-            # shellcheck disable=SC2086  # two options
-            started scenarios "$four" --images 1000 --method cema,driftwell --scenario $scenario $link
-        done
-    done
+        started scenarios "$(streams clean)" --images 1000 --method "$methods" --scenario clean "$@"
+    }
+    every=none,bn,eta,own,cema,driftwell
+    cells $every --batch 64
+    cells $every --batch 1
+    cells cema,driftwell --batch 64 --delay 50 --drop 0.3
+    cells $every --batch 8
+    cells cema,driftwell --batch 64 --delay 10
+    cells cema,driftwell --batch 64 --drop 0.3
+    cells cema,driftwell --batch 64 --delay 50
+    cells cema,driftwell --batch 64 --delay 10 --drop 0.3
     ;;
 curve)
     for share in 1.0 0.3 0.1 0.03 0.01; do
