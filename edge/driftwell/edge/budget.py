@@ -12,7 +12,8 @@ then after every batch of k samples, whatever the scores are,
     -(r H + (1 - r) k) <= d <= (1 - r) H + r k
 
 which is one batch for H <= k. What is refused is carried as well, up to H samples
-and two of the largest batches.
+and two of the largest batches. A drift adds `drift_samples` to the debt, once: what the cloud
+is to learn of the new domain is sent soon, and comes on top of the share.
 
 The *cap* is hard, and in bytes. `bytes_per_day` is a token bucket that holds `burst_bytes`
 and fills at `bytes_per_day - burst_bytes` a day. So no window of 24 h holds more than
@@ -42,6 +43,8 @@ class BudgetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Samples to upload, of those seen."""
     horizon_samples: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 64
     """H: over how many samples a debt is paid back. Larger follows the scores more freely."""
+    drift_samples: Annotated[int, msgspec.Meta(ge=0, le=1_000_000)] = 64
+    """With `share`: samples on top of it after each drift into a domain that is not known."""
     bytes_per_day: Bytes | None = None
     """Bytes in any 24 h."""
     burst_bytes: Bytes | None = None
@@ -115,6 +118,13 @@ def advance(settings: BudgetSettings, state: BudgetState, *, seen: int, now_ns: 
     level = full if state.level is None else state.level
     level += elapsed_ns * (settings.bytes_per_day - settings.bucket_bytes)
     return replace(state, level=min(level, full), clock_ns=before_ns + elapsed_ns)
+
+
+def boost(settings: BudgetSettings, state: BudgetState) -> BudgetState:
+    """The state after a drift. The caps on bytes stay as they are."""
+    if settings.share is None:
+        return state
+    return replace(state, debt=state.debt + settings.drift_samples)
 
 
 def rate(settings: BudgetSettings, state: BudgetState) -> float:

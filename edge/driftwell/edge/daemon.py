@@ -30,9 +30,9 @@ from driftwell.edge.loops import (
     upload_loop,
 )
 from driftwell.edge.pace import parse_pace
-from driftwell.edge.predictions import Sink, open_sink
 from driftwell.edge.reports import will_message
 from driftwell.edge.settings import EdgeSettings
+from driftwell.edge.sinks import Sink, open_sink
 from driftwell.edge.sources import Source, open_source
 from driftwell.edge.spool import Spool
 from driftwell.edge.stream_recorder import StreamRecorder

@@ -20,9 +20,10 @@ from driftwell.edge.domains import decode_memory, encode_memory
 from driftwell.edge.drift import DriftVerdict
 from driftwell.edge.events import Events
 from driftwell.edge.filter import Verdict
-from driftwell.edge.node import EdgeNode, Predictions
+from driftwell.edge.node import EdgeNode
 from driftwell.edge.outbox import Entry, Outbox
 from driftwell.edge.packing import stamp
+from driftwell.edge.predictions import Predictions
 from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.sources import SourceBatch
 from driftwell.edge.spool import Spool
@@ -155,7 +156,11 @@ class Device:
         selection = predictions.selection(batch.images, batch.index)
         seen = len(batch.index)
         prepared = self.budget.prepare(
-            selection, self._origin, seen=seen, clock_ns=self.clocks.wall_ns()
+            selection,
+            self._origin,
+            seen=seen,
+            clock_ns=self.clocks.wall_ns(),
+            has_drifted=predictions.has_drifted,
         )
         payloads = prepared.payloads
         booked = Counter(seen=seen, selected=len(selection)) + prepared.dropped

@@ -9,11 +9,11 @@ import psutil
 
 from driftwell.broker import Delivery, Outcome
 from driftwell.edge.device import Device, log
-from driftwell.edge.node import Predictions
 from driftwell.edge.pace import Pace
-from driftwell.edge.predictions import Sink
+from driftwell.edge.predictions import Predictions
 from driftwell.edge.reports import encode_telemetry, state_message
 from driftwell.edge.resources import read_resources
+from driftwell.edge.sinks import Sink
 from driftwell.edge.sources import Source, SourceBatch
 from driftwell.messages.ack import Ack
 from driftwell.messages.codec import decode_on_topic, encode

@@ -18,10 +18,10 @@ from numpy.typing import NDArray
 from driftwell.edge.applier import Incumbent, is_news, resolve_version
 from driftwell.edge.bank import BankSettings
 from driftwell.edge.choosing import Chooser, SelectionSettings
-from driftwell.edge.domains import Domains, Place
+from driftwell.edge.domains import Domains
 from driftwell.edge.drift import DriftSettings, DriftVerdict
-from driftwell.edge.filter import FilterSettings, FilterState, Verdict, entropy_bounds, judge
-from driftwell.edge.packing import Selection
+from driftwell.edge.filter import FilterSettings, FilterState, entropy_bounds, judge
+from driftwell.edge.predictions import Predictions
 from driftwell.edge.scoring import score
 from driftwell.edge.settings import Statistics
 from driftwell.messages.delta import apply_delta
@@ -33,48 +33,6 @@ from driftwell.messages.signature import Signature, make_signature
 from driftwell.models.bundle import Bundle
 from driftwell.models.network import MIN_BATCH_FOR_STATISTICS
 from driftwell.models.statistics import StatisticsSettings
-
-
-@dataclass(frozen=True, slots=True)
-class Predictions:
-    """What the node says of one batch; arrays of shape (N,) unless said otherwise."""
-
-    logits: NDArray[np.float32]
-    """(N, C)"""
-    label: NDArray[np.uint16]
-    confidence: NDArray[np.float32]
-    entropy: NDArray[np.float32]
-    verdicts: NDArray[np.uint8]
-    version: int
-    """The version that answered, the same for the whole batch."""
-    swapped: Manifest | None
-    """The version taken just before this batch, if one was."""
-    forward_s: float
-    """Seconds in the network, by the clock the node was given."""
-
-    place: Place | None
-    """In which domain it was taken; None: the node does not watch for drift."""
-    drift: DriftVerdict | None
-    """What the detector said of the batch; None: it does not watch, or the batch was not finite."""
-    is_recalled: bool
-    """Whether the batch was known to be of another domain, and answered by that one's version."""
-
-    @property
-    def selected(self) -> NDArray[np.bool_]:
-        """Mask of the samples worth learning from."""
-        return np.asarray(self.verdicts == Verdict.SELECTED)
-
-    def selection(self, images: Pixels, index: NDArray[np.uint64]) -> Selection:
-        """The samples worth learning from, with what the node thought of them.
-
-        Args:
-            images: The batch, uint8 (N, H, W, C).
-            index: (N,): their places in the stream.
-        """
-        mask = self.selected
-        return Selection(
-            images[mask], index[mask], self.entropy[mask], self.label[mask], self.place
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,143 +1,60 @@
-"""Where answers go: JSON lines to a file or standard output, or the predictions topic.
+"""Pure. What a node says of one batch."""
 
-One line a sample: `{"index", "label", "class", "confidence", "entropy", "verdict",
-"version"}`. After a `kill -9` the last batch may appear twice; the index tells.
-"""
+from dataclasses import dataclass
 
-import sys
-from collections import deque
-from collections.abc import Sequence
-from pathlib import Path
-from typing import BinaryIO, Protocol
+import numpy as np
+from numpy.typing import NDArray
 
-import msgspec
-
+from driftwell.edge.domains import Place
+from driftwell.edge.drift import DriftVerdict
 from driftwell.edge.filter import Verdict
-from driftwell.edge.node import Predictions
-from driftwell.edge.sources import SourceBatch
-from driftwell.messages.errors import SettingsError
-
-_WORDS = {int(verdict): verdict.word for verdict in Verdict}
-_encoder = msgspec.json.Encoder()
+from driftwell.edge.packing import Selection
+from driftwell.messages.head import Manifest
+from driftwell.messages.images import Pixels
 
 
-class Sink(Protocol):
-    """Takes each batch's answers, in order."""
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """What the node says of one batch; arrays of shape (N,) unless said otherwise."""
 
-    def write(self, batch: SourceBatch, predictions: Predictions) -> None:
-        """Take one batch."""
+    logits: NDArray[np.float32]
+    """(N, C)"""
+    label: NDArray[np.uint16]
+    confidence: NDArray[np.float32]
+    entropy: NDArray[np.float32]
+    verdicts: NDArray[np.uint8]
+    version: int
+    """The version that answered, the same for the whole batch."""
+    swapped: Manifest | None
+    """The version taken just before this batch, if one was."""
+    forward_s: float
+    """Seconds in the network, by the clock the node was given."""
 
-    def close(self) -> None:
-        """Flush and let go."""
+    place: Place | None
+    """In which domain it was taken; None: the node does not watch for drift."""
+    drift: DriftVerdict | None
+    """What the detector said of the batch; None: it does not watch, or the batch was not finite."""
+    is_recalled: bool
+    """Whether the batch was known to be of another domain, and answered by that one's version."""
 
+    @property
+    def selected(self) -> NDArray[np.bool_]:
+        """Mask of the samples worth learning from."""
+        return np.asarray(self.verdicts == Verdict.SELECTED)
 
-class Discard:
-    """For a device whose answers nobody reads here."""
+    @property
+    def has_drifted(self) -> bool:
+        """Whether the stream left its domain for one the node does not know."""
+        return self.drift is not None and self.drift.drifted
 
-    def write(self, batch: SourceBatch, predictions: Predictions) -> None:
-        """Do nothing."""
+    def selection(self, images: Pixels, index: NDArray[np.uint64]) -> Selection:
+        """The samples worth learning from, with what the node thought of them.
 
-    def close(self) -> None:
-        """Do nothing."""
-
-
-class JsonLines:
-    """Answers as JSON lines in a stream of bytes, flushed after each batch."""
-
-    def __init__(self, stream: BinaryIO, classes: Sequence[str], *, owned: bool) -> None:
-        self._stream = stream
-        self._classes = classes
-        self._owned = owned
-
-    def write(self, batch: SourceBatch, predictions: Predictions) -> None:
-        """Write one batch."""
-        self._stream.write(encode_lines(batch, predictions, self._classes))
-        self._stream.flush()
-
-    def close(self) -> None:
-        """Close the file, unless it is standard output."""
-        if self._owned:
-            self._stream.close()
-
-
-class Queued:
-    """Answers as JSON lines for the predictions topic, a batch cut to fit into messages.
-
-    What the network does not take in time is lost, oldest first: answers are for now.
-    """
-
-    def __init__(self, queue: deque[bytes], classes: Sequence[str], *, limit_bytes: int) -> None:
-        self._queue = queue
-        self._classes = classes
-        self._limit_bytes = limit_bytes
-
-    def write(self, batch: SourceBatch, predictions: Predictions) -> None:
-        """Queue one batch."""
-        message = b""
-        for line in encode_lines(batch, predictions, self._classes).splitlines(keepends=True):
-            if message and len(message) + len(line) > self._limit_bytes:
-                self._queue.append(message)
-                message = b""
-            message += line
-        self._queue.append(message)
-
-    def close(self) -> None:
-        """Do nothing: the queue is the device's."""
-
-
-def open_sink(
-    spec: str,
-    classes: Sequence[str],
-    *,
-    resumed: bool,
-    queue: deque[bytes],
-    limit_bytes: int,
-) -> Sink:
-    """Open `none`, `-`, `mqtt` (onto `queue`), or a file.
-
-    A file is added to if the stream goes on from before, else begun anew.
-
-    Raises:
-        SettingsError: if the file cannot be written.
-    """
-    match spec:
-        case "none":
-            return Discard()
-        case "mqtt":
-            return Queued(queue, classes, limit_bytes=limit_bytes)
-        case "-":
-            return JsonLines(sys.stdout.buffer, classes, owned=False)
-        case _:
-            path = Path(spec)
-            try:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                stream = path.open("ab" if resumed else "wb")
-            except OSError as error:
-                raise SettingsError(f"predictions cannot be written: {error}") from error
-            return JsonLines(stream, classes, owned=True)
-
-
-def encode_lines(batch: SourceBatch, predictions: Predictions, classes: Sequence[str]) -> bytes:
-    """One JSON line a sample."""
-    columns = zip(
-        batch.index.tolist(),
-        predictions.label.tolist(),
-        predictions.confidence.tolist(),
-        predictions.entropy.tolist(),
-        predictions.verdicts.tolist(),
-        strict=True,
-    )
-    return _encoder.encode_lines(
-        [
-            {
-                "index": index,
-                "label": label,
-                "class": classes[label],
-                "confidence": round(confidence, 4),
-                "entropy": round(entropy, 4),
-                "verdict": _WORDS[verdict],
-                "version": predictions.version,
-            }
-            for index, label, confidence, entropy, verdict in columns
-        ]
-    )
+        Args:
+            images: The batch, uint8 (N, H, W, C).
+            index: (N,): their places in the stream.
+        """
+        mask = self.selected
+        return Selection(
+            images[mask], index[mask], self.entropy[mask], self.label[mask], self.place
+        )

@@ -13,9 +13,9 @@ from typing import Final
 import numpy as np
 import structlog
 
-from driftwell.edge.node import Predictions
-from driftwell.edge.predictions import Sink
+from driftwell.edge.predictions import Predictions
 from driftwell.edge.settings import EdgeSettings
+from driftwell.edge.sinks import Sink
 from driftwell.edge.sources import SourceBatch
 from driftwell.messages.codec import encode
 from driftwell.messages.errors import RecordingError, TooLargeError

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import msgspec
 
 from driftwell.broker.connection import publish_packet_size
-from driftwell.edge.budget import BudgetSettings, BudgetState, advance, allow, rate
+from driftwell.edge.budget import BudgetSettings, BudgetState, advance, allow, boost, rate
 from driftwell.edge.packing import STAMP_BYTES, Selection, pack_selection
 from driftwell.edge.settings import EdgeSettings
 from driftwell.messages.topics import ROUTES, Kind, device_topic
@@ -61,9 +61,20 @@ class UploadBudget:
         return rate(self._settings, self.state)
 
     def prepare(
-        self, selection: Selection, origin: Origin, *, seen: int, clock_ns: int
+        self,
+        selection: Selection,
+        origin: Origin,
+        *,
+        seen: int,
+        clock_ns: int,
+        has_drifted: bool = False,
     ) -> Prepared:
-        """Encode what was chosen of `seen` images, and admit what the budget allows."""
+        """Encode what was chosen of `seen` images, and admit what the budget allows.
+
+        With `has_drifted` there is more room from here on (`budget.boost`).
+        """
+        if has_drifted:
+            self.state = boost(self._settings, self.state)
         self.state = advance(self._settings, self.state, seen=seen, now_ns=clock_ns)
         packed, too_large = pack_selection(
             selection,

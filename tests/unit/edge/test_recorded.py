@@ -13,9 +13,10 @@ from tests.unit.recording.recorded import write_recording
 from tests.unit.recording.streams import stream
 
 from driftwell.edge.filter import FilterSettings
-from driftwell.edge.node import EdgeNode, Predictions
-from driftwell.edge.predictions import Discard
+from driftwell.edge.node import EdgeNode
+from driftwell.edge.predictions import Predictions
 from driftwell.edge.settings import EdgeSettings
+from driftwell.edge.sinks import Discard
 from driftwell.edge.sources import ArraySource, SourceBatch, open_source
 from driftwell.edge.stream_recorder import StreamRecorder
 from driftwell.messages.codec import decode

@@ -72,3 +72,37 @@ def test_the_budget_survives_a_restart() -> None:
     assert again.state == budget.state
     assert decode_state(None) is None
     assert decode_state(b"{") is None
+
+
+def test_a_drift_makes_room_on_top_of_the_share() -> None:
+    """For so many samples, once; without a share there is nothing to add to."""
+    settings = BudgetSettings(share=0.1, drift_samples=64)
+    calm, shaken = UploadBudget(settings), UploadBudget(settings)
+    for budget, has_drifted in ((calm, False), (shaken, True)):
+        budget.prepare(selection(6), ORIGIN, seen=64, clock_ns=tiny.NOW_NS, has_drifted=has_drifted)
+
+    assert calm.rate < 0.12
+    assert shaken.rate == 1.0
+    assert shaken.state.debt == pytest.approx(calm.state.debt + 64)
+    prepare(shaken, 64)
+    assert shaken.rate < 0.3
+    free = UploadBudget(BudgetSettings())
+    free.prepare(selection(6), ORIGIN, seen=64, clock_ns=tiny.NOW_NS, has_drifted=True)
+    assert free.state.debt == 0
+
+
+def test_a_drift_makes_no_room_in_bytes() -> None:
+    """The total is hard, whatever happens in front of the camera."""
+    one = sizes(prepare(UploadBudget(BudgetSettings()), 10))[0]
+    budget = UploadBudget(BudgetSettings(share=0.5, bytes_total=2 * one))
+    sent = [
+        size
+        for seed in range(5)
+        for size in sizes(
+            budget.prepare(
+                selection(10, seed), ORIGIN, seen=64, clock_ns=tiny.NOW_NS, has_drifted=True
+            )
+        )
+    ]
+
+    assert 0 < sum(sent) <= 2 * one

@@ -12,8 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftwell.edge.assembly import build_node
-from driftwell.edge.node import EdgeNode, Predictions
+from driftwell.edge.node import EdgeNode
 from driftwell.edge.packing import stamp
+from driftwell.edge.predictions import Predictions
 from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.uploads import Origin, UploadBudget, origin_of
 from driftwell.messages.codec import decode, encode
@@ -119,6 +120,7 @@ class VirtualDevice:
             self.origin,
             seen=len(batch.index),
             clock_ns=now_ns,
+            has_drifted=predictions.has_drifted,
         )
         limit_bytes = self.origin.limit_bytes
         return [

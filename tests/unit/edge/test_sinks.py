@@ -10,7 +10,7 @@ from tests import tiny
 
 from driftwell.edge.filter import FilterSettings
 from driftwell.edge.node import EdgeNode
-from driftwell.edge.predictions import Discard, Sink, open_sink
+from driftwell.edge.sinks import Discard, Sink, open_sink
 from driftwell.edge.sources import SourceBatch
 from driftwell.messages.errors import SettingsError
 from driftwell.models.bundle import Bundle
