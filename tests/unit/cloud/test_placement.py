@@ -50,13 +50,20 @@ def test_the_first_domain_goes_by_the_cohorts_name() -> None:
 
 
 def test_what_looks_alike_is_one_domain_and_what_does_not_is_another() -> None:
-    """0.15 is 0.011 apart, 0.25 is 0.031."""
+    """0.15 is 0.011 apart, 0.3 is 0.045; two signatures of 64 images may be 0.036."""
     placement = Placement(SETTINGS)
 
     assert placement.place(batch(0.15), KNOWN) == "home"
-    assert placement.place(batch(0.25, device="cam-2"), KNOWN) == "home/1"
-    known = {**KNOWN, "home/1": at(0.25)}
+    assert placement.place(batch(0.3, device="cam-2"), KNOWN) == "home/1"
+    known = {**KNOWN, "home/1": at(0.3)}
     assert placement.place(batch(0.2, device="cam-3"), known) == "home/1"
+
+
+def test_few_images_may_be_further_apart_by_chance() -> None:
+    """0.25 is 0.031 apart: one domain for 64 images each, two for a thousand."""
+    assert find_domain("home", at(0.25), {"home": at(0.0)}, SETTINGS) == "home"
+    many = at(0.25, images=1000)
+    assert find_domain("home", many, {"home": at(0.0, images=1000)}, SETTINGS) == "home/1"
 
 
 def test_where_there_is_no_room_the_nearest_takes_it() -> None:
