@@ -122,3 +122,10 @@ def test_an_assignment_for_a_method_nobody_knows_is_refused(plan: Plan) -> None:
     wrong = replace(plan, cloud_assignments=("sema:seed=0",))
     with pytest.raises(SettingsError, match="'sema' is none of cema, driftwell"):
         wrong.settings_of_cloud("cema")
+
+
+def test_a_result_names_what_was_changed_for_its_method_alone(plan: Plan) -> None:
+    """Without the method's name: the column has it already."""
+    ours = replace(plan, edge_assignments=("batch=9",), cloud_assignments=("cema:seed=1",))
+    assert ours.assignments("cema") == ("edge:batch=9", "cloud:seed=1")
+    assert ours.assignments("driftwell") == ("edge:batch=9",)

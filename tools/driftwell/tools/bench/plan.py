@@ -97,11 +97,11 @@ class Plan:
         """What is assigned to the cloud, `key=value` each."""
         return _of_method(self.cloud_assignments, method)
 
-    @property
-    def assignments(self) -> tuple[str, ...]:
-        """What the user changed: `edge:KEY=VALUE` and `cloud:KEY=VALUE`."""
-        edge = (f"edge:{one}" for one in self.edge_assignments)
-        return (*edge, *(f"cloud:{one}" for one in self.cloud_assignments))
+    def assignments(self, method: str) -> tuple[str, ...]:
+        """What the user changed for a method: `edge:KEY=VALUE` and `cloud:KEY=VALUE`."""
+        edge = (f"edge:{one}" for one in _of_method(self.edge_assignments, method))
+        cloud = (f"cloud:{one}" for one in _of_method(self.cloud_assignments, method))
+        return (*edge, *cloud)
 
     def recording_of(self, stream: str, method: str) -> Path | None:
         """The recording of one run: `record`, with the run's name in it if there are several."""

@@ -168,7 +168,7 @@ def _result(task: Task, accuracy: Accuracy, n: int, **measured: Any) -> Result:
         stream=task.name, method=task.method, seed=plan.seed, n=n,
         accuracy=accuracy.overall, accuracy_last_half=accuracy.last_half,
         accuracy_by_domain=accuracy.by_domain, software=software_name(),
-        assignments=() if task.method in BASELINES else plan.assignments,
+        assignments=() if task.method in BASELINES else plan.assignments(task.method),
         transport=plan.transport, scenario=plan.scenario,
         batch=plan.batch, images=plan.images, devices=plan.devices, pooling=plan.pooling,
         delay=plan.delay, drop=plan.drop, budget_bytes=plan.budget_bytes, **measured,
