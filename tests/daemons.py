@@ -17,10 +17,11 @@ from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.service import run_cloud
 from driftwell.cloud.settings import CloudSettings, MethodSettings, method_document
 from driftwell.edge.daemon import Summary, run_edge
-from driftwell.edge.device import Clocks, Device
+from driftwell.edge.device import Device
 from driftwell.edge.filter import FilterSettings
 from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.sources import SourceBatch
+from driftwell.edge.timing import Clocks
 from driftwell.messages.ack import Ack
 from driftwell.messages.codec import decode
 from driftwell.messages.head import Head

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load, save
 
 from driftwell.cloud.adaptation import AdaptedState
-from driftwell.cloud.learner import CohortModels
+from driftwell.cloud.learner import CohortModels, Origin
 from driftwell.cloud.policy import Plan
 from driftwell.cloud.replay import choose_replay, step_generator
 from driftwell.cloud.settings import ReplaySettings
@@ -141,6 +141,9 @@ def encode_models(models: CohortModels) -> bytes:
         arrays.update({f"{network}/{name}": array for name, array in state.learning.items()})
     if len(models.targets):
         arrays["targets"] = models.targets
+    if models.origin is not None:
+        arrays["origin"] = np.frombuffer(models.origin.name.encode(), np.uint8)
+        arrays["origin/steps"] = np.array([models.origin.steps], np.int64)
     return save(arrays)
 
 
@@ -170,4 +173,11 @@ def decode_models(content: bytes, order: CohortModels) -> CohortModels:
         steps,
         int(arrays["samples"][0]),
         arrays.get("targets", order.targets),
+        _origin(arrays),
     )
+
+
+def _origin(arrays: dict[str, NDArray[np.generic]]) -> Origin | None:
+    if "origin" not in arrays:
+        return None
+    return Origin(arrays["origin"].tobytes().decode(), int(arrays["origin/steps"][0]))

@@ -1,12 +1,12 @@
 """All cohorts of one cloud, and their domains, by name: found, made, and built again."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 
 import msgspec
 
 from driftwell.cloud.cohort import Cohort, decode_models, encode_models
-from driftwell.cloud.learner import Learner
+from driftwell.cloud.learner import Learner, Origin
 from driftwell.cloud.ledger import Ledger
 from driftwell.cloud.placement import Placement, better_known
 from driftwell.cloud.settings import CloudSettings
@@ -36,6 +36,7 @@ class Cohorts(dict[str, Cohort]):
         """Cohorts without a version whose devices are to get the start state."""
         self._limit = settings.cohorts
         self._capacity = settings.method.replay.capacity
+        self._batch = settings.method.policy.batch
         self._learner = learner
         self._ledger = ledger
         self._admit = admit
@@ -44,29 +45,48 @@ class Cohorts(dict[str, Cohort]):
         """Rebuild every cohort from the ledger."""
         newest: dict[str, tuple[int, SampleBatch, str]] = {}
         for name in self._ledger.cohorts():
-            cohort = self[name] = self._empty(name)
-            saved = self._ledger.models(name)
-            if saved is not None:
-                cohort.models = decode_models(saved, self._learner.source)
-            for batch in self._ledger.batches(name):
-                message = decode(batch.payload, limit_bytes=len(batch.payload))
-                if isinstance(message, SampleBatch):
-                    cohort.push(batch, self._admit(message))
-                    _look(cohort, message)
-                    if batch.id >= newest.get(batch.device, (0,))[0]:
-                        newest[batch.device] = (batch.id, message, name)
+            for row_id, message in self._restore_cohort(name):
+                if row_id >= newest.get(message.device, (0,))[0]:
+                    newest[message.device] = (row_id, message, name)
         for _, message, name in sorted(newest.values(), key=lambda one: one[0]):
             if not isinstance(message.signature, msgspec.UnsetType):
                 self.placement.remember(message, name)
+        for cohort in list(self.values()):
+            self.pass_on(cohort)
         for version in self._ledger.newest_versions():
             if version.cohort in self:
                 self[version.cohort].version = version.version
                 self[version.cohort].result = version.result
 
+    def _restore_cohort(self, name: str) -> Iterator[tuple[int, SampleBatch]]:
+        """Its models and samples; yields the latter with their places in the ledger."""
+        cohort = self[name] = self._empty(name)
+        saved = self._ledger.models(name)
+        if saved is not None:
+            cohort.models = decode_models(saved, self._learner.source)
+        elif self._learner.start is not None:  # killed before it could begin
+            self.beginning[name] = None
+        for batch in self._ledger.batches(name):
+            message = decode(batch.payload, limit_bytes=len(batch.payload))
+            if isinstance(message, SampleBatch):
+                cohort.push(batch, self._admit(message))
+                _look(cohort, message)
+                yield batch.id, message
+
+    def last_of(self, batch: SampleBatch) -> Cohort:
+        """The cohort that the newest samples of a batch's device went to; nothing is placed.
+
+        Raises:
+            WireError: if there is no room for the device's cohort.
+        """
+        place = self.placement.told(batch.device, batch.session)
+        name = place.name if place else batch.cohort
+        return self.get(name) or self.make(name)
+
     def of(self, batch: SampleBatch) -> Cohort:
         """The cohort, or the domain of one, that a sample batch belongs to; a new one is made.
 
-        A new domain begins with what its first device's last one has learned.
+        A new domain begins with what the one learns that its first device came from.
 
         Raises:
             WireError: if there is no room for another, or the batch's signature is none.
@@ -76,18 +96,47 @@ class Cohorts(dict[str, Cohort]):
         }
         last = self.placement.told(batch.device, batch.session)
         name = self.placement.place(batch, known, has_room=len(self) < self._limit)
-        cohort = self.get(name)
-        if cohort is None:
-            cohort = self.make(name)
-            origin = self.get(last.name) if last else None
-            if origin is not None:
-                models = replace(origin.models, steps=0, targets=self._learner.source.targets)
-                self._ledger.use(name, [], fate="trained", models=encode_models(models))
-                cohort.models = models
-            elif self._learner.start is not None:
-                self.beginning[name] = None
+        cohort = self.get(name) or self._open(name, self.get(last.name) if last else None)
         _look(cohort, batch)
         return cohort
+
+    def _open(self, name: str, origin: Cohort | None) -> Cohort:
+        """Open a domain; what it is to begin with is on the disk before it is used."""
+        if origin is None:
+            cohort = self.make(name)
+            if self._learner.start is not None:
+                self.beginning[name] = None
+            return cohort
+        owed = origin.models.steps + origin.pending // self._batch
+        models = replace(self._learner.source, origin=Origin(origin.name, owed))
+        self._ledger.use(name, [], fate="trained", models=encode_models(models))
+        cohort = self.make(name)
+        cohort.models = models
+        self.pass_on(origin)
+        return cohort
+
+    def pass_on(self, origin: Cohort) -> list[str]:
+        """Give the domains that wait for a cohort's models what they wait for; their names.
+
+        Not what the cohort has learned by now, but what the samples lead to that it had when
+        the domain was opened: a cloud that is behind makes the same versions as one that is not.
+        """
+        given: list[str] = []
+        if origin.models.origin is not None:
+            return given  # it waits itself
+        is_idle = origin.pending < self._batch
+        for cohort in self.values():
+            awaited = cohort.models.origin
+            if awaited is None or awaited.name != origin.name:
+                continue
+            if origin.models.steps >= awaited.steps or is_idle:
+                models = replace(
+                    origin.models, steps=0, targets=self._learner.source.targets, origin=None
+                )
+                self._ledger.use(cohort.name, [], fate="trained", models=encode_models(models))
+                cohort.models = models
+                given += [cohort.name, *self.pass_on(cohort)]
+        return given
 
     def welcome(self, state: State) -> None:
         """Make a device's cohort at its birth where there is a start state to give it."""

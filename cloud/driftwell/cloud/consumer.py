@@ -124,7 +124,9 @@ class Consumer:
         sender = Sender(batch.device, batch.session, batch.seq)
         try:
             images = self._admit(batch)
-            cohort = self.cohorts.of(batch)
+            is_known = self.ledger.knows(batch)
+            # What came before does not say where the device is now.
+            cohort = self.cohorts.last_of(batch) if is_known else self.cohorts.of(batch)
         except WireError as error:
             return self.refuse_samples(sender, error.code, samples=batch.count)
         if cohort.pending >= self.settings.pending_limit:
@@ -137,8 +139,8 @@ class Consumer:
             cohort.push(stored, images)
         self._active[cohort.name] = None
         self.settlement.wait(cohort.name, batch.device, batch.session)
-        if self.is_idle(cohort):
-            return self.settle(cohort, batch.device, batch.session)
+        if self.is_done_with(batch.device, batch.session):
+            return self.settle(batch.device, batch.session)
         return self._ack(batch.device, batch.session, cohort)
 
     def refuse_samples(self, sender: Sender, code: RefusalCode, *, samples: int = 0) -> Ack:
@@ -193,6 +195,8 @@ class Consumer:
             name = next(iter(self._active))
             del self._active[name]
             cohort = self.cohorts[name]
+            if cohort.models.origin is not None:
+                continue  # it is active again when it has its models
             plan = self._plan(cohort)
             if plan.expire:
                 _, taken = cohort.peek(plan.expire)
@@ -211,6 +215,7 @@ class Consumer:
     def commit(self, work: Work, step: Step) -> StoredVersion | None:
         """Book a finished step with its models and version, all or nothing."""
         version = self.issuer.follow(work, step)
+        self._active.update(dict.fromkeys(self.cohorts.pass_on(work.cohort)))
         self.counters["steps"] += 1
         verdict = step.verdict
         if verdict is not None and not verdict.passes:
@@ -219,12 +224,18 @@ class Consumer:
 
     def is_idle(self, cohort: Cohort) -> bool:
         """Whether nothing happens to the cohort's pending samples until more come."""
-        return self._plan(cohort).is_idle
+        return cohort.models.origin is None and self._plan(cohort).is_idle
 
-    def settle(self, cohort: Cohort, device: str, session: str) -> Ack:
+    def is_done_with(self, device: str, session: str) -> bool:
+        """Whether every cohort that a session brought samples for is idle."""
+        names = self.settlement.cohorts_of(device, session)
+        return all(self.is_idle(self.cohorts[name]) for name in names)
+
+    def settle(self, device: str, session: str) -> Ack:
         """An ack that says: nothing more will come of what is stored, until more comes."""
+        *_, last = self.settlement.cohorts_of(device, session)
         self.settlement.settle(device, session, self.ledger.stored_seq(device, session))
-        return self._ack(device, session, cohort)
+        return self._ack(device, session, self.cohorts[last])
 
     def _plan(self, cohort: Cohort) -> Plan:
         policy = self.settings.method.policy

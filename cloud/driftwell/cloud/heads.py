@@ -9,10 +9,13 @@ from driftwell.messages.topics import cohort_head_topic, own_head_topic
 
 
 def readers(consumer: Consumer, version: StoredVersion) -> list[str]:
-    """Whom the version's heads are addressed to: the device of that name, everyone, or both."""
-    cohort = consumer.cohorts.get(version.cohort)
-    members = cohort.members if cohort else set()
+    """Whom the version's heads are addressed to: the device of that name, everyone, or both.
+
+    Devices of all domains are: they hold the versions of those they are not in.
+    """
     name, _ = split_domain(version.cohort)
+    domains = [one for one in consumer.cohorts.values() if split_domain(one.name)[0] == name]
+    members = {device for domain in domains for device in domain.members}
     own = [name] if name in members else []
     return own + ([EVERYONE] if members - {name} else [])
 

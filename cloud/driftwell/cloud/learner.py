@@ -23,6 +23,16 @@ def _no_targets() -> NDArray[np.float32]:
 
 
 @dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a new domain's models are to come from."""
+
+    name: str
+    """Of the domain its first device came from."""
+    steps: int
+    """As they are after so many steps there: all that its samples of that moment lead to."""
+
+
+@dataclass(frozen=True, slots=True)
 class CohortModels:
     """Both models of a cohort, as they are after `steps` steps on `samples` uploads."""
 
@@ -34,6 +44,8 @@ class CohortModels:
     """Uploads the edge model has learned from; after a revert, as many as it had then."""
     targets: NDArray[np.float32] = field(default_factory=_no_targets)
     """(M, C): what the teacher said of the M images of the buffer, if the learner keeps it."""
+    origin: Origin | None = None
+    """Set while a new domain waits for the models it begins with; it does not learn meanwhile."""
 
 
 @dataclass(frozen=True, slots=True)

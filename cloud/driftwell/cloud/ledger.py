@@ -99,6 +99,10 @@ class Ledger:
             batch.clock_ns, payload,
         )  # fmt: skip
 
+    def knows(self, batch: SampleBatch) -> bool:
+        """Whether it, or its refusal, is here already, or was."""
+        return self._is_known(batch.device, batch.session, batch.seq)
+
     def refuse(self, device: str, session: str, seq: int, code: str, *, samples: int) -> None:
         """Note that a batch will never be used, so that the edge stops offering it."""
         with transaction(self._database) as database:

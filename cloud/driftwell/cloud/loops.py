@@ -100,11 +100,9 @@ async def _wait_for_disk(error: sqlite3.OperationalError) -> None:
 
 
 async def _settle(consumer: Consumer, connection: Connection) -> None:
-    for cohort, device, session in consumer.settlement.waiting:
-        if consumer.is_idle(consumer.cohorts[cohort]):
-            await publish_ack(
-                consumer, connection, consumer.settle(consumer.cohorts[cohort], device, session)
-            )
+    for device, session in consumer.settlement.waiting:
+        if consumer.is_done_with(device, session):
+            await publish_ack(consumer, connection, consumer.settle(device, session))
 
 
 async def head_loop(consumer: Consumer, connection: Connection) -> None:

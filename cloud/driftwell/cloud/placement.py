@@ -6,6 +6,7 @@ if none is near, a new one. So devices that see the same share what they learn, 
 first, and a device that drifts leaves and joins without any device being named.
 """
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Final
@@ -21,6 +22,10 @@ MAX_DEVICES: Final = 10_000
 SAMPLING: Final = 0.5
 """Two signatures of n and m images of one domain are about this times (1/n + 1/m) apart by chance:
 with a limit of 0.02, 97 of 100 pairs of 64 CIFAR images each are still one domain."""
+ENOUGH_IMAGES: Final = 64
+"""A signature of fewer says little: it opens no domain, and is not held to."""
+CLAIM: Final = 5.0
+"""A domain that a device names is believed up to so many times the distance of another one."""
 MEMORY_IMAGES: Final = 4096
 """A signature of so many images is as good as one of more."""
 
@@ -66,8 +71,13 @@ class Placement:
         signature = unpack_signature(batch.signature)
         drifts = 0 if isinstance(batch.drifts, msgspec.UnsetType) else batch.drifts
         mine = {name: one for name, one in known.items() if split_domain(name)[0] == batch.cohort}
-        name = self._claimed(batch, mine) or self._remembered(batch, drifts)
-        name = name or find_domain(batch.cohort, signature, mine, self.settings, has_room=has_room)
+        is_enough = signature.images >= ENOUGH_IMAGES
+        name = self._claimed(batch, signature, mine) or self._remembered(batch, drifts)
+        if name is None:
+            has_room = has_room and is_enough
+            name = find_domain(batch.cohort, signature, mine, self.settings, has_room=has_room)
+            if not is_enough:
+                return name
         self.remember(batch, name)
         return name
 
@@ -84,11 +94,17 @@ class Placement:
         place = self.places.get(device)
         return place if place is not None and place.session == session else None
 
-    def _claimed(self, batch: SampleBatch, mine: Mapping[str, Signature]) -> str | None:
+    def _claimed(
+        self, batch: SampleBatch, signature: Signature, mine: Mapping[str, Signature]
+    ) -> str | None:
         if isinstance(batch.domain, msgspec.UnsetType):
             return None
         name = domain_name(batch.cohort, batch.domain)
-        return name if name in mine else None  # the cloud may have lost what it knew
+        if name not in mine:  # the cloud may have lost what it knew
+            return None
+        # Or it may count anew since: the number is of another domain then.
+        limit = CLAIM * self.settings.match_distance
+        return name if _apart(signature, mine[name]) <= limit else None
 
     def _remembered(self, batch: SampleBatch, drifts: int) -> str | None:
         place = self.told(batch.device, batch.session)
@@ -109,11 +125,7 @@ def find_domain(
 
     Signatures with another number of channels are of no network of ours: nothing is near them.
     """
-    apart = {
-        name: distance(signature, one) - SAMPLING * (1 / signature.images + 1 / one.images)
-        for name, one in mine.items()
-        if one.channels == signature.channels
-    }
+    apart = {name: _apart(signature, one) for name, one in mine.items()}
     nearest = min(apart, key=lambda name: (apart[name], name), default=None)
     is_full = len(mine) >= settings.limit or not has_room
     if nearest is not None and (apart[nearest] <= settings.match_distance or is_full):
@@ -122,8 +134,17 @@ def find_domain(
     return next((name for name in names if name not in mine), cohort)
 
 
-def better_known(old: Signature | None, new: Signature) -> Signature:
+def _apart(one: Signature, other: Signature) -> float:
+    """How far apart they are beyond what chance makes of so few images."""
+    if one.channels != other.channels:
+        return math.inf
+    return distance(one, other) - SAMPLING * (1 / one.images + 1 / other.images)
+
+
+def better_known(old: Signature | None, new: Signature) -> Signature | None:
     """What is known of a domain after more of it was seen: the signature of more images."""
+    if new.images < ENOUGH_IMAGES:
+        return old
     if old is not None and old.channels != new.channels:
         return old
     if old is None or new.images >= min(old.images, MEMORY_IMAGES):

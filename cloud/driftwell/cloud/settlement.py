@@ -1,7 +1,7 @@
 """Pure. Up to where each session is settled: stored, and nothing more to come of it.
 
 An edge in lockstep goes on when its last batch is settled. A session waits from the
-moment it brings samples until the learner is idle for its cohort.
+moment it brings samples until the learner is idle for every cohort it brought some for.
 """
 
 from typing import Final
@@ -13,7 +13,7 @@ class Settlement:
     """Which sessions wait, and the mark of those that do not."""
 
     def __init__(self) -> None:
-        self._waiting: dict[tuple[str, str], str] = {}
+        self._waiting: dict[tuple[str, str], dict[str, None]] = {}
         self._settled: dict[tuple[str, str], int] = {}
 
     @property
@@ -22,13 +22,19 @@ class Settlement:
         return bool(self._waiting)
 
     @property
-    def waiting(self) -> list[tuple[str, str, str]]:
-        """Cohort, device and session of all that wait."""
-        return [(cohort, *key) for key, cohort in self._waiting.items()]
+    def waiting(self) -> list[tuple[str, str]]:
+        """Device and session of all that wait."""
+        return list(self._waiting)
 
     def wait(self, cohort: str, device: str, session: str) -> None:
         """The session brought samples for `cohort`."""
-        self._waiting[device, session] = cohort
+        cohorts = self._waiting.setdefault((device, session), {})
+        cohorts.pop(cohort, None)
+        cohorts[cohort] = None
+
+    def cohorts_of(self, device: str, session: str) -> list[str]:
+        """The cohorts that the session waits for; the one it brought samples for last is last."""
+        return list(self._waiting.get((device, session), ()))
 
     def is_waiting(self, device: str, session: str) -> bool:
         """Whether the session waits."""

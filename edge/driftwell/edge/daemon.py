@@ -17,7 +17,7 @@ import torch
 
 from driftwell.broker import Connection, Will
 from driftwell.edge.assembly import build_node
-from driftwell.edge.device import Clocks, Device
+from driftwell.edge.device import Device
 from driftwell.edge.loops import (
     answer_loop,
     birth_loop,
@@ -36,6 +36,7 @@ from driftwell.edge.sinks import Sink, open_sink
 from driftwell.edge.sources import Source, open_source
 from driftwell.edge.spool import Spool
 from driftwell.edge.stream_recorder import StreamRecorder
+from driftwell.edge.timing import Clocks
 from driftwell.messages.codec import encode
 from driftwell.messages.topics import (
     ROUTES,
@@ -86,7 +87,7 @@ def subscriptions(settings: EdgeSettings) -> tuple[tuple[str, int], ...]:
         if settings.cohort_name != settings.device
         else own_head_topic(settings.group, settings.device)
     )
-    heads = (head, domain_heads(head)) if settings.drift is not None else (head,)
+    heads = (head, domain_heads(head)) if settings.watches_drift else (head,)
     filters = (device_topic(settings.group, settings.device, Kind.ACK), *heads)
     return tuple((one, 1) for one in filters)
 

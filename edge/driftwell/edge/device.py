@@ -6,9 +6,8 @@ the event loop's thread, except the forward pass.
 
 import asyncio
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Final
 
 import msgspec
@@ -16,7 +15,7 @@ import numpy as np
 import structlog
 
 from driftwell.broker import Connection
-from driftwell.edge.domains import decode_memory, encode_memory
+from driftwell.edge.domains import decode_memory
 from driftwell.edge.drift import DriftVerdict
 from driftwell.edge.events import Events
 from driftwell.edge.filter import Verdict
@@ -27,7 +26,7 @@ from driftwell.edge.predictions import Predictions
 from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.sources import SourceBatch
 from driftwell.edge.spool import Spool
-from driftwell.edge.timing import Timing
+from driftwell.edge.timing import Clocks, Timing
 from driftwell.edge.uploads import UploadBudget, decode_state, encode_state, origin_of
 from driftwell.messages.ack import Ack
 from driftwell.messages.codec import decode
@@ -48,15 +47,6 @@ log = structlog.get_logger()
 def head_name(domain: int) -> str:
     """Under which the newest head of a domain is remembered."""
     return domain_name(LAST_HEAD, domain)
-
-
-@dataclass(frozen=True, slots=True)
-class Clocks:
-    """The two clocks a device needs."""
-
-    wall_ns: Callable[[], int]
-    """Nanoseconds since the Unix epoch; may jump."""
-    monotonic_s: Callable[[], float]
 
 
 class Device:
@@ -92,6 +82,7 @@ class Device:
         self.changed = asyncio.Condition()
         self.settled_seq = 0
         self.cloud_version = 0
+        self._is_restoring = False
         self.cloud_domain = 0
         self.decided: dict[int, int] = {}
         """The newest version that was taken or refused, by domain."""
@@ -142,10 +133,10 @@ class Device:
         verdicts = np.bincount(predictions.verdicts, minlength=len(Verdict))
         for verdict in Verdict:
             self.counters[f"verdict:{verdict.word}"] += int(verdicts[verdict])
-        if predictions.swapped is not None:
-            self._report_applied(predictions.swapped)
         if predictions.is_recalled:
             self._report_recall(predictions.version)
+        elif predictions.swapped is not None:
+            self._report_applied(predictions.swapped)
         if predictions.drift is not None and predictions.drift.drifted:
             self._report_drift(predictions.drift, predictions.version)
 
@@ -173,7 +164,7 @@ class Device:
         remembered = {
             position_name: batch.position,
             BUDGET: encode_state(self.budget.state),
-            DOMAINS: encode_memory(self.node.domains),
+            DOMAINS: self.node.memory(),
         }
         entries = self.spool.add(payloads, booked=booked, remembered=remembered)
         if entries is None:
@@ -233,9 +224,10 @@ class Device:
             before = self.node.domains.bank.known
             if self.node.offer(manifest, now_ns=self.clocks.wall_ns()):
                 self.spool.remember(head_name(domain), payload)
-                self.spool.remember(DOMAINS, encode_memory(self.node.domains))
                 for gone in before - self.node.domains.bank.known:
                     self.spool.forget(head_name(gone))
+                if not self._is_restoring:
+                    self.spool.remember(DOMAINS, self.node.memory())
         except WireError as error:
             self.refuse_version(manifest.version if manifest else 0, error)
         if manifest:
@@ -251,8 +243,13 @@ class Device:
 
     def restore(self) -> None:
         """Go on with the versions the device last took, without waiting for the broker."""
-        for domain in decode_memory(self.spool.recall(DOMAINS), self.node.domains):
+        memory = decode_memory(self.spool.recall(DOMAINS))
+        self._is_restoring = True
+        for domain in memory.known if memory else [0]:
             self._restore_head(head_name(domain))
+        self._is_restoring = False
+        if memory is not None and not self.node.remember(memory):
+            log.warning("domains.forgotten", reason="another cohort or model bundle")
 
     def _restore_head(self, name: str) -> None:
         payload = self.spool.recall(name)
@@ -271,7 +268,7 @@ class Device:
             return
         drifts = 0 if isinstance(ack.drifts, msgspec.UnsetType) else ack.drifts
         self.cloud_domain = ack.domain
-        self.node.placed(drifts=drifts, domain=ack.domain)
+        self.node.take_place(drifts=drifts, domain=ack.domain)
 
     def _trusted_key(self, head: Head) -> bytes:
         if self.settings.trust:

@@ -109,13 +109,13 @@ class Domains:
         self._present = seen if self._present is None else _followed(self._present, seen)
         return verdict
 
-    def placed(self, drifts: int, domain: int) -> Entry | None:
-        """Take the cloud's word on samples of so many drifts; the domain's entry if it is news."""
-        if drifts != self.drifts or self.is_placed or not self.is_watching:
-            return None
+    def take_place(self, drifts: int, domain: int) -> bool:
+        """Take the cloud's word on samples of so many drifts; whether the device moves by it."""
+        if drifts != self.drifts or not self.is_watching:
+            return False
         is_news = domain != self.domain
         self.domain, self.is_placed = domain, True
-        return self.bank.find(domain) if is_news else None
+        return is_news
 
     def learned(self, manifest: Manifest) -> None:
         """Keep a version for its domain.
@@ -142,35 +142,24 @@ class Domains:
 class Memory(msgspec.Struct, frozen=True, kw_only=True):
     """What a device keeps of its domains over a restart, beside the heads of the known ones."""
 
+    cohort: str
+    model: str
+    """Of another cohort or bundle nothing of it is true any more."""
     drifts: int
     domain: int | None
     is_placed: bool
+    running: int
+    """The domain of the version that answers."""
     known: list[int]
     """Domains in the bank; the one used last stands last."""
 
 
-def encode_memory(domains: Domains) -> bytes:
-    """For the spool."""
-    known = [entry.domain for entry in domains.bank.entries]
-    return msgspec.json.encode(
-        Memory(
-            drifts=domains.drifts,
-            domain=domains.domain,
-            is_placed=domains.is_placed,
-            known=known,
-        )
-    )
-
-
-def decode_memory(content: bytes | None, domains: Domains) -> list[int]:
-    """Put back what the spool held, if it can be read; the domains whose heads it has."""
+def decode_memory(content: bytes | None) -> Memory | None:
+    """What the spool held; None if nothing, or nothing that can be read."""
     try:
-        memory = msgspec.json.decode(content or b"", type=Memory)
+        return msgspec.json.decode(content or b"", type=Memory)
     except msgspec.MsgspecError:
-        return [0]
-    domains.drifts = memory.drifts
-    domains.domain, domains.is_placed = memory.domain, memory.is_placed
-    return memory.known
+        return None
 
 
 def _followed(old: Signature, new: Signature) -> Signature:

@@ -12,13 +12,14 @@ import threading
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
 from driftwell.edge.applier import Incumbent, is_news, resolve_version
-from driftwell.edge.bank import BankSettings
+from driftwell.edge.bank import BankSettings, Entry
 from driftwell.edge.choosing import Chooser, SelectionSettings
-from driftwell.edge.domains import Domains
+from driftwell.edge.domains import Domains, Memory
 from driftwell.edge.drift import DriftSettings, DriftVerdict
 from driftwell.edge.filter import FilterSettings, FilterState, entropy_bounds, judge
 from driftwell.edge.predictions import Predictions
@@ -39,6 +40,8 @@ from driftwell.models.statistics import StatisticsSettings
 class _Candidate:
     manifest: Manifest
     state: dict[str, NDArray[np.float32]]
+    is_known: bool = False
+    """Whether it comes from the bank."""
 
 
 class EdgeNode:
@@ -89,7 +92,7 @@ class EdgeNode:
         self._lock = threading.Lock()
         self._clock = clock
         self._choice = Chooser(selection, classes=len(bundle.manifest.classes))
-        self._running_in: int | None = 0
+        self._running_in = 0
         """The domain of the version that runs."""
         self._measure_next = statistics == "first-batch"
 
@@ -130,13 +133,36 @@ class EdgeNode:
                 self._candidate = _Candidate(manifest, state)
         return True
 
-    def placed(self, *, drifts: int, domain: int) -> None:
+    def take_place(self, *, drifts: int, domain: int) -> None:
         """Take the cloud's word where the samples went that were taken after so many drifts."""
         with self._lock:
-            entry = self.domains.placed(drifts, domain)
-            if entry is not None:
-                state = apply_delta(self.bundle.source, entry.manifest.delta)
-                self._candidate = _Candidate(entry.manifest, state)
+            if self.domains.take_place(drifts, domain):
+                self._candidate = self._banked(domain)
+
+    def memory(self) -> bytes:
+        """Where the node is, for `remember` after a restart."""
+        with self._lock:
+            domains = self.domains
+            memory = Memory(
+                cohort=self._incumbent.cohort,
+                model=self._incumbent.model,
+                drifts=domains.drifts,
+                domain=domains.domain,
+                is_placed=domains.is_placed,
+                running=self._running_in,
+                known=[entry.domain for entry in domains.bank.entries],
+            )
+        return msgspec.json.encode(memory)
+
+    def remember(self, memory: Memory) -> bool:
+        """Be where the node was, with the versions that were offered since; whether it may be."""
+        if (memory.cohort, memory.model) != (self._incumbent.cohort, self._incumbent.model):
+            return False
+        with self._lock:
+            self.domains.drifts = memory.drifts
+            self.domains.domain, self.domains.is_placed = memory.domain, memory.is_placed
+            self._candidate = self._banked(memory.running)
+        return True
 
     def infer(self, images: Pixels, *, rate: float = 1.0) -> Predictions:
         """Answer one batch of uint8 images (N, H, W, C), N >= 1, and judge it.
@@ -173,11 +199,11 @@ class EdgeNode:
             entropy=scores.entropy,
             verdicts=verdicts,
             version=self._incumbent.version,
-            swapped=swapped,
+            swapped=swapped.manifest if swapped else None,
             forward_s=forward_s,
             drift=drift,
             place=self.domains.place,
-            is_recalled=recalled is not None,
+            is_recalled=swapped is not None and swapped.is_known,
         )
 
     def _signature(self, images: int, logits: NDArray[np.float32]) -> Signature | None:
@@ -187,7 +213,7 @@ class EdgeNode:
             return None
         return make_signature(*moments, images=images)
 
-    def _recall(self, signature: Signature | None) -> Manifest | None:
+    def _recall(self, signature: Signature | None) -> _Candidate | None:
         """Move to a known domain if the batch is of one, and install its version."""
         if signature is None:
             return None
@@ -196,10 +222,10 @@ class EdgeNode:
             if entry is None:
                 return None
             self._candidate = None  # of the domain that was left; the bank has it
-            state = apply_delta(self.bundle.source, entry.manifest.delta)
-            self._install(_Candidate(entry.manifest, state))
+            known = self._known(entry)
+            self._install(known)
         self.filter_state = FilterState()
-        return entry.manifest
+        return known
 
     def _watch(
         self, signature: Signature | None, entropy: NDArray[np.float32]
@@ -212,6 +238,8 @@ class EdgeNode:
             return None
         with self._lock:
             verdict = self.domains.watch(signature, float(entropy.mean()))
+            if verdict is not None and verdict.drifted:
+                self._candidate = None
         if verdict is not None and verdict.drifted:
             self._network.restart_statistics(elsewhere=True)
             self.filter_state = FilterState()
@@ -223,14 +251,14 @@ class EdgeNode:
             return self._network.logits_measuring_statistics(images)
         return self._network.logits(images)
 
-    def _swap(self) -> Manifest | None:
+    def _swap(self) -> _Candidate | None:
         with self._lock:
             candidate, self._candidate = self._candidate, None
             if candidate is None:
                 return None
             self._install(candidate)
         self._measure_next = False
-        return candidate.manifest
+        return candidate
 
     def _install(self, candidate: _Candidate) -> None:
         self._network.install(candidate.state)
@@ -239,6 +267,14 @@ class EdgeNode:
         self._incumbent = _promoted(self._incumbent, candidate.manifest)
         self._running_in = split_domain(candidate.manifest.cohort)[1]
         self.domains.swapped()
+
+    def _banked(self, domain: int) -> _Candidate | None:
+        entry = self.domains.bank.find(domain)
+        return self._known(entry) if entry is not None else None
+
+    def _known(self, entry: Entry) -> _Candidate:
+        state = apply_delta(self.bundle.source, entry.manifest.delta)
+        return _Candidate(entry.manifest, state, is_known=True)
 
     def _incumbent_in(self, domain: int) -> Incumbent:
         """What was last taken for a domain: nothing yet is the source."""

@@ -35,7 +35,7 @@ class Predictions:
     drift: DriftVerdict | None
     """What the detector said of the batch; None: it does not watch, or the batch was not finite."""
     is_recalled: bool
-    """Whether the batch was known to be of another domain, and answered by that one's version."""
+    """Whether `swapped` is an older acquaintance: the version of a domain that has returned."""
 
     @property
     def selected(self) -> NDArray[np.bool_]:

@@ -85,6 +85,11 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
             raise ValueError("a device may not be called 'cloud': the broker knows the cloud by it")
 
     @property
+    def watches_drift(self) -> bool:
+        """Whether it does: that takes statistics of its own."""
+        return self.drift is not None and self.statistics == "own"
+
+    @property
     def cohort_name(self) -> str:
         """The cohort, or the device itself where none was given."""
         return self.cohort or self.device

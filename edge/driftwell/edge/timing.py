@@ -1,10 +1,20 @@
-"""Where a device's time goes."""
+"""A device's clocks, and where its time goes."""
 
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final
 
 LATENCY_WINDOW: Final = 512  # batches
+
+
+@dataclass(frozen=True, slots=True)
+class Clocks:
+    """The two clocks a device needs."""
+
+    wall_ns: Callable[[], int]
+    """Nanoseconds since the Unix epoch; may jump."""
+    monotonic_s: Callable[[], float]
 
 
 @dataclass(slots=True)

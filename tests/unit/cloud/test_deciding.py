@@ -102,14 +102,25 @@ def test_a_session_waits_until_it_is_settled() -> None:
     settlement = Settlement()
     settlement.wait("home", "cam-1", "a")
     settlement.wait("home", "cam-2", "b")
-    assert settlement.waiting == [("home", "cam-1", "a"), ("home", "cam-2", "b")]
+    assert settlement.waiting == [("cam-1", "a"), ("cam-2", "b")]
 
     settlement.settle("cam-1", "a", 7)
 
-    assert settlement.waiting == [("home", "cam-2", "b")]
+    assert settlement.waiting == [("cam-2", "b")]
     assert (settlement.settled_seq("cam-1", "a"), settlement.settled_seq("cam-2", "b")) == (7, 0)
     assert settlement.has_waiting
     assert not settlement.is_waiting("cam-1", "a")
+
+
+def test_a_session_waits_for_every_cohort_it_fed() -> None:
+    """The one it fed last is last; settled, it waits for none."""
+    settlement = Settlement()
+    for cohort in ("home", "home/1", "home"):
+        settlement.wait(cohort, "cam-1", "a")
+
+    assert settlement.cohorts_of("cam-1", "a") == ["home/1", "home"]
+    settlement.settle("cam-1", "a", 7)
+    assert settlement.cohorts_of("cam-1", "a") == []
 
 
 def test_the_longest_settled_is_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:

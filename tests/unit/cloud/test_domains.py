@@ -106,6 +106,67 @@ def test_devices_that_see_the_same_share_a_domain(
     assert home.pending == BATCH
 
 
+def test_a_cloud_that_is_behind_opens_the_same_domains(
+    foundation: Bundle, edge: Bundle, tmp_path: Path
+) -> None:
+    """A domain begins with what its samples lead to, not with what is learned by chance by then.
+
+    Also if the cloud is killed while the new domain waits.
+    """
+    clouds = [
+        open_consumer(tmp_path / name, foundation, edge) for name in ("eager", "lazy", "dead")
+    ]
+    stream = [(0.0, 0)] * 3 + [(3.0, 1)] * 2 + [(0.0, 2)] * 2 + [(6.0, 3)] * 2
+    for seq, (place, drifts) in enumerate(stream, 1):
+        for cloud in clouds:
+            feed(cloud, edge, seq=seq, place=place, drifts=drifts)
+        learn(clouds[0])
+    clouds[2].ledger.close()
+    clouds[2] = open_consumer(tmp_path / "dead", foundation, edge)
+    clouds[2].restore()
+    assert not clouds[1].is_done_with("cam-1", tiny.SESSION)
+    for cloud in clouds[1:]:
+        learn(cloud)
+
+    eager, *others = clouds
+    assert list(eager.cohorts) == ["home", "home/1", "home/2"]
+    for cloud in others:
+        for name, cohort in eager.cohorts.items():
+            same = cloud.cohorts[name]
+            assert (same.models.steps, same.result) == (cohort.models.steps, cohort.result)
+            for array, value in cohort.models.edge.arrays.items():
+                assert np.array_equal(same.models.edge.arrays[array], value)
+            for array, value in cohort.models.edge.learning.items():
+                assert np.array_equal(same.models.edge.learning[array], value)
+
+
+def test_a_repeated_batch_moves_nobody(foundation: Bundle, edge: Bundle, tmp_path: Path) -> None:
+    """It opens no domain, and the device stays where its newest samples went."""
+    cloud = open_consumer(tmp_path, foundation, edge)
+    feed(cloud, edge, seq=1, place=0.0)
+    assert told(feed(cloud, edge, seq=2, place=3.0, drifts=1)) == (1, 1)
+
+    assert told(feed(cloud, edge, seq=1, place=9.0)) == (1, 1)
+
+    assert list(cloud.cohorts) == ["home", "home/1"]
+    assert cloud.counters["duplicates"] == 1
+
+
+def test_a_session_is_settled_when_all_its_domains_are(
+    foundation: Bundle, edge: Bundle, tmp_path: Path
+) -> None:
+    """A full batch waits in one domain, a few samples in the other."""
+    cloud = open_consumer(tmp_path, foundation, edge)
+    feed(cloud, edge, seq=1, place=0.0)
+    learn(cloud)
+    feed(cloud, edge, seq=2, place=0.0)
+    ack = feed(cloud, edge, seq=3, place=3.0, drifts=1)
+
+    assert ack.settled_seq < 3
+    learn(cloud)
+    assert cloud.settle("cam-1", tiny.SESSION).settled_seq == 3
+
+
 def test_domains_are_the_same_after_a_restart(
     foundation: Bundle, edge: Bundle, tmp_path: Path
 ) -> None:
@@ -146,7 +207,8 @@ def test_versions_say_what_their_domain_looks_like(
     topic, _ = encode_head(cloud, versions[-1], reader=EVERYONE)
     assert topic == "driftwell/v1/default/_/head/home/1"
     assert readers(cloud, versions[-1]) == [EVERYONE]
-    cloud.cohorts["home/1"].members = {"home"}
+    for cohort in cloud.cohorts.values():
+        cohort.members = {"home"}
     assert readers(cloud, versions[-1]) == ["home"]
     topic, _ = encode_head(cloud, versions[-1], reader="home")
     assert topic == "driftwell/v1/default/home/head/1"

@@ -89,11 +89,29 @@ def test_a_stay_in_one_domain_ends_in_one_place() -> None:
 
 def test_a_device_that_knows_its_domain_is_believed() -> None:
     """Unless the cloud has lost it: then its looks decide."""
-    known = {**KNOWN, "home/1": at(1.0)}
+    known = {**KNOWN, "home/1": at(0.4)}
 
-    assert Placement(SETTINGS).place(batch(0.0, domain=1), known) == "home/1"
-    assert Placement(SETTINGS).place(batch(1.0, domain=0), known) == "home"
+    assert Placement(SETTINGS).place(batch(0.05, domain=1), known) == "home/1"
+    assert Placement(SETTINGS).place(batch(0.35, domain=0), known) == "home"
     assert Placement(SETTINGS).place(batch(0.0, domain=2), known) == "home"
+
+
+def test_a_number_of_another_clouds_domain_is_not_believed() -> None:
+    """What was counted before the cloud lost its state does not look like that number."""
+    known = {**KNOWN, "home/1": at(3.0)}
+
+    assert Placement(SETTINGS).place(batch(0.0, domain=1), known) == "home"
+
+
+def test_few_images_open_no_domain_and_are_not_held_to() -> None:
+    """They go to the nearest; with 64 the device is placed. They are nobody's signature."""
+    placement = Placement(SETTINGS)
+    few = msgspec.structs.replace(batch(3.0), signature=pack_signature(at(3.0, images=63)))
+
+    assert placement.place(few, KNOWN) == "home"
+    assert placement.told("cam-1", tiny.SESSION) is None
+    assert better_known(None, at(3.0, images=63)) is None
+    assert placement.place(batch(3.0), KNOWN) == "home/1"
 
 
 def test_where_the_cloud_has_no_room_the_nearest_takes_it() -> None:
@@ -127,7 +145,7 @@ def test_a_signature_that_is_none_is_refused() -> None:
 
 def test_more_images_make_a_better_signature() -> None:
     """Up to the number from which the newest one counts."""
-    few, many = at(1.0, images=10), at(2.0, images=5000)
+    few, many = at(1.0, images=64), at(2.0, images=5000)
 
     assert better_known(None, few) is few
     assert better_known(many, few) is many

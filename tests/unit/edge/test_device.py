@@ -12,11 +12,12 @@ from tests import tiny
 
 from driftwell.broker.memory import MemoryBroker, MemoryConnection
 from driftwell.edge.assembly import build_node
-from driftwell.edge.device import Clocks, Device
+from driftwell.edge.device import Device
 from driftwell.edge.filter import FilterSettings
 from driftwell.edge.settings import EdgeSettings, UploadSettings
 from driftwell.edge.sources import SourceBatch
 from driftwell.edge.spool import Spool
+from driftwell.edge.timing import Clocks
 from driftwell.messages.ack import Refused
 from driftwell.messages.codec import decode, encode
 from driftwell.messages.head import Head

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 from tests import tiny
 
+from driftwell.edge.domains import decode_memory
 from driftwell.edge.drift import DriftSettings
 from driftwell.edge.filter import FilterSettings
 from driftwell.edge.node import EdgeNode
@@ -103,7 +104,7 @@ def test_a_known_domain_is_answered_by_its_version_at_once(bundle: Bundle) -> No
     assert node.offer(version_for(node, bundle, 0, 0.5, day(90)), now_ns=tiny.NOW_NS)
     nightly = version_for(node, bundle, 1, 0.125, night(91), version=7)
     assert node.offer(nightly, now_ns=tiny.NOW_NS)
-    node.placed(drifts=0, domain=0)
+    node.take_place(drifts=0, domain=0)
     by_day = [node.infer(day(seed)).version for seed in range(4)]
 
     images = night(20)
@@ -140,7 +141,7 @@ def test_the_cloud_places_a_device_that_has_drifted(bundle: Bundle) -> None:
     """Until then no version is for it; then those of the domain are, whatever their number."""
     node = make_node(bundle)
     node.offer(version_for(node, bundle, 0, 0.5, day(90), version=9), now_ns=tiny.NOW_NS)
-    node.placed(drifts=0, domain=0)
+    node.take_place(drifts=0, domain=0)
     seeds = iter(range(100))
     answer(node, *(day(next(seeds)) for _ in range(12)))
     while drifts(node, night(next(seeds))) == 0:
@@ -148,7 +149,7 @@ def test_the_cloud_places_a_device_that_has_drifted(bundle: Bundle) -> None:
     node.offer(version_for(node, bundle, 0, 0.25, day(90), version=10), now_ns=tiny.NOW_NS)
     assert node.infer(night(next(seeds))).version == 9
 
-    node.placed(drifts=1, domain=1)
+    node.take_place(drifts=1, domain=1)
     assert node.offer(version_for(node, bundle, 1, 0.125, night(91)), now_ns=tiny.NOW_NS)
 
     assert node.infer(night(next(seeds))).version == 1
@@ -159,3 +160,56 @@ def test_who_does_not_watch_takes_no_version_of_a_domain(bundle: Bundle) -> None
     node = make_node(bundle, drift=None)
     with pytest.raises(DeltaError, match="local/1"):
         node.offer(version_for(node, bundle, 1, 0.125, night(91)), now_ns=tiny.NOW_NS)
+
+
+def test_a_version_that_waits_does_not_survive_its_domain(bundle: Bundle) -> None:
+    """A head comes during the very pass that shows the drift: it is for what was left."""
+    node = make_node(bundle)
+    node.offer(version_for(node, bundle, 0, 0.5, day(90), version=9), now_ns=tiny.NOW_NS)
+    node.take_place(drifts=0, domain=0)
+    seeds = iter(range(100))
+    answer(node, *(day(next(seeds)) for _ in range(12)))
+    versions = iter(range(10, 100))
+    forward = node._network.module.forward
+
+    def offer_while_running(images: Pixels) -> object:
+        late = version_for(node, bundle, 0, 0.25, day(90), version=next(versions))
+        node.offer(late, now_ns=tiny.NOW_NS)
+        return forward(images)
+
+    node._network.module.forward = offer_while_running
+    while drifts(node, night(next(seeds))) == 0:
+        pass
+    node._network.module.forward = forward
+    running = node.infer(night(next(seeds))).version
+
+    newest = node.domains.bank.find(0)
+    assert newest is not None
+    assert running < newest.manifest.version
+    node.take_place(drifts=1, domain=1)
+    assert node.infer(night(next(seeds))).version == running
+
+
+def test_a_node_remembers_where_it_was_and_what_ran(bundle: Bundle) -> None:
+    """Unplaced, with another domain's version; of another cohort it remembers nothing."""
+    node = make_node(bundle)
+    manifest = version_for(node, bundle, 0, 0.5, day(90), version=9)
+    node.offer(manifest, now_ns=tiny.NOW_NS)
+    seeds = iter(range(100))
+    answer(node, *(day(next(seeds)) for _ in range(12)))
+    while drifts(node, night(next(seeds))) == 0:
+        pass
+    memory = decode_memory(node.memory())
+    assert memory is not None
+
+    again = make_node(bundle)
+    again.offer(manifest, now_ns=tiny.NOW_NS)
+    assert again.remember(memory)
+    elsewhere = EdgeNode(
+        bundle, FilterSettings(), statistics="own", drift=DriftSettings(), cohort="other"
+    )
+
+    assert (again.domains.domain, again.domains.drifts) == (None, 1)
+    assert again.infer(night(next(seeds))).version == 9
+    assert not elsewhere.remember(memory)
+    assert (elsewhere.domains.domain, elsewhere.domains.drifts) == (0, 0)

@@ -22,9 +22,10 @@ from driftwell.cloud.metrics import ConsumerCollector
 from driftwell.cloud.service import run_cloud
 from driftwell.cloud.settings import CloudSettings
 from driftwell.edge.daemon import Summary, run_edge
-from driftwell.edge.device import Clocks, Device
+from driftwell.edge.device import Device
 from driftwell.edge.metrics import DeviceCollector
 from driftwell.edge.settings import EdgeSettings
+from driftwell.edge.timing import Clocks
 from driftwell.messages.errors import SettingsError
 from driftwell.messages.topics import Kind, device_topic
 from driftwell.tools.signals import stop_on_signal

@@ -34,7 +34,7 @@ class Answer:
     labels: NDArray[np.int64]
     """(N,): the classes it was answered with."""
     swapped: Manifest | None
-    """The version that answered first with this batch, if one did."""
+    """The new version that answered first with this batch, if one did."""
     uploads: tuple[tuple[bytes, int], ...]
     """Encoded sample batches, numbered, and how many images each holds."""
     forward_s: float
@@ -68,7 +68,7 @@ class VirtualDevice:
         predictions = self.node.infer(batch.images, rate=self.budget.rate)
         return Answer(
             predictions.label.astype(np.int64),
-            predictions.swapped,
+            None if predictions.is_recalled else predictions.swapped,
             tuple(self._uploads(batch, predictions, now_ns)),
             predictions.forward_s,
         )
@@ -76,9 +76,7 @@ class VirtualDevice:
     def listens_to(self, name: str) -> bool:
         """Whether heads of a cohort, or of a domain of one, come to it."""
         cohort, domain = split_domain(name)
-        return cohort == self.settings.cohort_name and (
-            domain == 0 or self.settings.drift is not None
-        )
+        return cohort == self.settings.cohort_name and (domain == 0 or self.settings.watches_drift)
 
     def take_head(self, payload: bytes, *, now_ns: int) -> bool:
         """Check a version as a device does; whether it was taken or known already.

@@ -169,7 +169,7 @@ class Rig:
     def _give_arrived(self, running: _Running) -> None:
         for sent in running.link.arrived(answered=running.answered):
             if isinstance(sent, Place):
-                running.device.node.placed(drifts=sent.drifts, domain=sent.domain)
+                running.device.node.take_place(drifts=sent.drifts, domain=sent.domain)
             else:
                 self._give(running, sent)
 
