@@ -11,7 +11,7 @@ from driftwell.messages.topics import Kind, parse_topic
 from driftwell.recording.form import MAX_MESSAGE, RecordedMessage
 
 LIMIT_BYTES: Final = 256_000_000
-EVENTS: Final = ("applied", "budget", "drift", "refused", "reverted")
+EVENTS: Final = ("applied", "budget", "drift", "recalled", "refused", "reverted")
 """What an event message can tell."""
 
 
