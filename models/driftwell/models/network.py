@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from driftwell.messages.delta import AdaptableState
 from driftwell.messages.errors import ArrayError
 from driftwell.messages.images import Pixels
+from driftwell.models.coverage import Coverage
 from driftwell.models.normalisation import Scope, adaptable_tensors, batch_norms
 from driftwell.models.own_statistics import (
     OwnStatistics,
@@ -83,6 +84,7 @@ class Network:
         """What the last batch looked like to the network, where `_stem` is to look again."""
         if own_statistics is not None:
             self._own = follow_own_statistics(module, own_statistics)
+            self._coverage = Coverage(own_statistics.rate, own_statistics.class_trust)
             self._hooks = [layer.register_forward_hook(self._note_first) for layer in self._own]
 
     def logits(self, images: Pixels) -> Logits:
@@ -96,7 +98,12 @@ class Network:
             output: Tensor = self.module(inputs)
         if self._stem is not None:
             self._shown = inputs
-        return output.float().numpy()
+        logits: Logits = output.float().numpy()
+        if self._own and len(logits):
+            self._coverage.take_in(logits)
+            for layer in self._own:
+                layer.trust = self._coverage.trust
+        return logits
 
     def logits_measuring_statistics(self, images: Pixels) -> Logits:
         """The same pass, with each BatchNorm normalising by, and keeping, this batch's statistics.
@@ -154,6 +161,8 @@ class Network:
         """
         for layer in self._own:
             layer.restart(elsewhere=elsewhere)
+        if self._own:
+            self._coverage.restart()
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """A copy of the adaptable state, in the bundle's order."""
