@@ -76,8 +76,7 @@ curve)
     bench curve-own "$four" --images 1000 --method own
     ;;
 devices)
-    started devices "$four" --method driftwell --devices 4 --pooling cohort \
-        --cloud-set driftwell:method.versions.limit_bytes=30000  # a version goes to four devices
+    started devices "$four" --method driftwell --devices 4 --pooling cohort
     bench devices "$four" --method cema --devices 4 --pooling alone
     ;;
 ablation)

@@ -43,7 +43,7 @@ JUDGED = 512
 """Other images by which the truth is known."""
 STEPS = 60
 HARM_POINTS = 1.0
-CHOSEN = 2.0
+CHOSEN = -0.75
 """The tolerance of `driftwell.toml`, standard errors."""
 
 KINDS = (
@@ -211,16 +211,16 @@ def _score(verdict: GateVerdict) -> float:
 def report(judged: list[Judged]) -> str:
     """The table."""
     helpful = [one for one in judged if one.kind == "learned" and one.gain > 0]
-    rows = [("helpful", helpful, sum(one.passes for one in helpful), "passed")]
+    rows = [("helpful", helpful, sum(one.score <= CHOSEN for one in helpful), "passed")]
     for kind in KINDS:
         harmful = [one for one in judged if one.kind == kind and one.gain <= -HARM_POINTS]
-        rows.append((kind, harmful, sum(not one.passes for one in harmful), "blocked"))
+        rows.append((kind, harmful, sum(one.score > CHOSEN for one in harmful), "blocked"))
     lines = ["| candidates | counted | mean gain, points | right |", "| --- | ---: | ---: | ---: |"]
     for name, ones, right, word in rows:
         gain = float(np.mean([one.gain for one in ones])) if ones else float("nan")
         lines.append(f"| {name} | {len(ones)} | {gain:+.1f} | {right} {word} |")
     harmful = [one for one in judged if one.kind != "learned" and one.gain <= -HARM_POINTS]
-    blocked = sum(not one.passes for one in harmful)
+    blocked = sum(one.score > CHOSEN for one in harmful)
     lines.append(f"| all harmful | {len(harmful)} | | {blocked} blocked |")
     return "\n".join(lines)
 
@@ -241,7 +241,7 @@ def plot(judged: list[Judged], out: Path) -> None:
     )
     axes.plot(100 * float(np.mean(helpful > CHOSEN)), 100 * float(np.mean(harmful > CHOSEN)), "o")
     axes.set(xlabel="helpful candidates blocked, %", ylabel="harmful candidates blocked, %",
-             title="The gate, by its tolerance (dot: 2 standard errors)")  # fmt: skip
+             title=f"The gate, by its tolerance (dot: {CHOSEN} standard errors)")  # fmt: skip
     figure.savefig(out, dpi=120)
 
 
@@ -255,7 +255,12 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("gate.jsonl"))
     parser.add_argument("--plot", type=Path)
     parser.add_argument("--bfloat16", action="store_true", help="learn in bfloat16")
+    parser.add_argument("--again", action="store_true", help="only tell what --out holds")
     options = parser.parse_args()
+    if options.again:
+        lines = options.out.read_text(encoding="utf-8").splitlines()
+        tell([Judged(**json.loads(line)) for line in lines], options.plot)
+        return
     torch.set_num_threads(1)
     edge, foundation = open_bundle(options.edge), open_bundle(options.foundation)
     judged: list[Judged] = []
@@ -270,9 +275,14 @@ def main() -> None:
                 out.writelines(json.dumps(asdict(one)) + "\n" for one in found)
                 out.flush()
                 sys.stderr.write(f"{stream.stem} seed {seed}: {len(judged)} candidates\n")
+    tell(judged, options.plot)
+
+
+def tell(judged: list[Judged], out: Path | None) -> None:
+    """Print the table, and plot if asked to."""
     sys.stdout.write(report(judged) + "\n")
-    if options.plot:
-        plot(judged, options.plot)
+    if out is not None:
+        plot(judged, out)
 
 
 if __name__ == "__main__":

@@ -116,8 +116,9 @@ class VersionSettings(_Strict, frozen=True, kw_only=True):
 class GateSettings(_Strict, frozen=True, kw_only=True):
     """What a version must pass before it is published."""
 
-    tolerance: Weight
-    """Standard errors by which it may agree less with the teacher than its parent."""
+    tolerance: Annotated[float, msgspec.Meta(ge=-1000, le=1000)]
+    """Standard errors by which it may agree less with the teacher than its parent; below 0, by
+    which it must agree more."""
     diversity: Share
     """Effective number of classes it answers with, over the teacher's."""
 
