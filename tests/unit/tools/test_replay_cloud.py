@@ -93,7 +93,7 @@ def test_without_recorded_settings() -> None:
     """A recording that says nothing about its cloud is replayed with the defaults."""
     repeated = settings({})
 
-    assert (repeated.seed, repeated.method.name) == (0, "cema")
+    assert (repeated.seed, repeated.method.name) == (0, "driftwell")
 
 
 @pytest.mark.parametrize("text", ["", "[1]", '{"seed": "x"}', '{"seed": 1, "method": {"a": 1}}'])
