@@ -80,6 +80,8 @@ def main() -> None:
     parser.add_argument("--plot", type=Path)
     options = parser.parse_args()
     cells, alone = read(options.files)
+    if not cells or not alone:
+        raise SystemExit("the results of the curve are not all there: run cifar10c.sh curve again")
     print(table(cells, alone))
     if options.plot:
         plot(cells, alone, options.plot)
