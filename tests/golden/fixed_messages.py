@@ -33,6 +33,7 @@ from driftwell.messages import (
     digest_bytes,
 )
 from driftwell.messages.arrays import pack_arrays
+from driftwell.messages.names import EVERYONE
 from driftwell.messages.samples import pack_columns
 from driftwell.messages.signing import sign_manifest
 from driftwell.messages.stream import pack_stream_columns
@@ -70,6 +71,21 @@ SIGNATURE: Final = PackedSignature(
 SYMBOLS: Final = np.array([1, -1, 127, -127, 0, 3], np.int8)
 SYMBOLS_COMPRESSED: Final = bytes.fromhex("28b52ffd200631000001ff7f810003")
 
+
+def _head(manifest: Manifest, *, seq: int, device: str = "cam-7") -> Head:
+    encoded, signature = sign_manifest(manifest, KEY)
+    return Head(
+        device=device,
+        session=CLOUD_SESSION,
+        seq=seq,
+        clock_ns=CLOCK_NS,
+        model=MODEL,
+        manifest=encoded,
+        signature=signature,
+        key=PUBLIC_KEY,
+    )
+
+
 ACK: Final = Ack(
     device="cam-7",
     session=CLOUD_SESSION,
@@ -82,18 +98,8 @@ ACK: Final = Ack(
     version=12,
     refused=(Refused(seq=17, code="bad-array"), Refused(seq=39, code="wrong-model")),
 )
-ACK_DOMAIN: Final = Ack(
-    device="cam-7",
-    session=CLOUD_SESSION,
-    seq=4,
-    clock_ns=CLOCK_NS,
-    model=MODEL,
-    of_session=SESSION,
-    stored_seq=44,
-    settled_seq=40,
-    version=2,
-    drifts=5,
-    domain=3,
+ACK_DOMAIN: Final = msgspec.structs.replace(
+    ACK, seq=4, stored_seq=44, version=2, refused=(), drifts=5, domain=3
 )
 EVENT: Final = Event(
     device="cam-7",
@@ -106,25 +112,11 @@ EVENT: Final = Event(
     code="bad-signature",
     detail="head was altered after signing",
 )
-EVENT_APPLIED: Final = Event(
-    device="cam-7",
-    session=SESSION,
-    seq=6,
-    clock_ns=CLOCK_NS,
-    model=MODEL,
-    event="applied",
-    version=13,
-    lag_s=1.5,
+EVENT_APPLIED: Final = msgspec.structs.replace(
+    EVENT, seq=6, event="applied", code="", detail="", lag_s=1.5
 )
-EVENT_RECALLED: Final = Event(
-    device="cam-7",
-    session=SESSION,
-    seq=7,
-    clock_ns=CLOCK_NS,
-    model=MODEL,
-    event="recalled",
-    version=2,
-    detail="domain 3",
+EVENT_RECALLED: Final = msgspec.structs.replace(
+    EVENT, seq=7, event="recalled", version=2, code="", detail="domain 3"
 )
 MANIFEST: Final = Manifest(
     group="plant-2",
@@ -150,17 +142,7 @@ MANIFEST: Final = Manifest(
         values=np.array([0.5, -0.25, 6.1035e-05, 65504.0], dtype="<f2").tobytes(),
     ),
 )
-SIGNED: Final = sign_manifest(MANIFEST, KEY)
-HEAD: Final = Head(
-    device="cam-7",
-    session=CLOUD_SESSION,
-    seq=13,
-    clock_ns=CLOCK_NS,
-    model=MODEL,
-    manifest=SIGNED[0],
-    signature=SIGNED[1],
-    key=PUBLIC_KEY,
-)
+HEAD: Final = _head(MANIFEST, seq=13)
 MANIFEST_INT8: Final = msgspec.structs.replace(
     MANIFEST,
     version=14,
@@ -171,31 +153,11 @@ MANIFEST_INT8: Final = msgspec.structs.replace(
         steps=np.array([0.25, 0.001], dtype="<f4").tobytes(),
     ),
 )
-SIGNED_INT8: Final = sign_manifest(MANIFEST_INT8, KEY)
-HEAD_INT8: Final = Head(
-    device="cam-7",
-    session=CLOUD_SESSION,
-    seq=14,
-    clock_ns=CLOCK_NS,
-    model=MODEL,
-    manifest=SIGNED_INT8[0],
-    signature=SIGNED_INT8[1],
-    key=PUBLIC_KEY,
-)
+HEAD_INT8: Final = _head(MANIFEST_INT8, seq=14)
 MANIFEST_DOMAIN: Final = msgspec.structs.replace(
     MANIFEST, cohort="yard/3", version=2, signature=SIGNATURE
 )
-SIGNED_DOMAIN: Final = sign_manifest(MANIFEST_DOMAIN, KEY)
-HEAD_DOMAIN: Final = Head(
-    device="_",
-    session=CLOUD_SESSION,
-    seq=15,
-    clock_ns=CLOCK_NS,
-    model=MODEL,
-    manifest=SIGNED_DOMAIN[0],
-    signature=SIGNED_DOMAIN[1],
-    key=PUBLIC_KEY,
-)
+HEAD_DOMAIN: Final = _head(MANIFEST_DOMAIN, seq=15, device=EVERYONE)
 COLUMNS: Final = pack_columns(
     np.array([100, 2**40], dtype=np.uint64),
     np.array([0.25, 1.5], dtype=np.float32),
@@ -212,41 +174,18 @@ SAMPLES: Final = SampleBatch(
     images=PackedImages(encoding="raw", shape=(2, 8, 8, 3), data=PIXELS.tobytes()),
     columns=COLUMNS,
 )
-SAMPLES_COMPRESSED: Final = SampleBatch(
-    device="cam-7",
-    session=SESSION,
+SAMPLES_COMPRESSED: Final = msgspec.structs.replace(
+    SAMPLES,
     seq=42,
-    clock_ns=CLOCK_NS,
-    model=MODEL,
-    oldest_seq=39,
-    cohort="cam-7",
     images=PackedImages(encoding="x-zstd", shape=(2, 8, 8, 3), data=PIXELS_COMPRESSED),
-    columns=COLUMNS,
 )
-SAMPLES_JPEG: Final = SampleBatch(
-    device="cam-7",
-    session=SESSION,
+SAMPLES_JPEG: Final = msgspec.structs.replace(
+    SAMPLES,
     seq=43,
-    clock_ns=CLOCK_NS,
-    model=MODEL,
-    oldest_seq=39,
-    cohort="cam-7",
     images=PackedImages(encoding="jpeg", shape=(2, 8, 8, 3), data=PIXELS_JPEG),
-    columns=COLUMNS,
 )
-SAMPLES_DOMAIN: Final = SampleBatch(
-    device="cam-7",
-    session=SESSION,
-    seq=44,
-    clock_ns=CLOCK_NS,
-    model=MODEL,
-    oldest_seq=39,
-    cohort="yard",
-    images=PackedImages(encoding="raw", shape=(2, 8, 8, 3), data=PIXELS.tobytes()),
-    columns=COLUMNS,
-    drifts=5,
-    domain=3,
-    signature=SIGNATURE,
+SAMPLES_DOMAIN: Final = msgspec.structs.replace(
+    SAMPLES, seq=44, cohort="yard", drifts=5, domain=3, signature=SIGNATURE
 )
 STATE: Final = State(
     device="cam-7",
@@ -262,16 +201,8 @@ STATE: Final = State(
     limits=Limits(message_bytes=100_000, memory_bytes=2**31, cpu_count=4),
     software="driftwell 0.1.0",
 )
-STATE_LOST: Final = State(
-    device="cam-7",
-    session=SESSION,
-    seq=1,
-    clock_ns=CLOCK_NS,
-    model=MODEL,
-    status="lost",
-    cohort="cam-7",
-    version=0,
-    result=SOURCE,
+STATE_LOST: Final = msgspec.structs.replace(
+    STATE, status="lost", version=0, result=SOURCE, capabilities=(), limits=None, software=""
 )
 STREAM: Final = StreamBatch(
     device="cam-7",
