@@ -6,15 +6,16 @@ from dataclasses import replace
 import msgspec
 
 from driftwell.cloud.cohort import Cohort, decode_models, encode_models
-from driftwell.cloud.learner import Learner, Origin
+from driftwell.cloud.learner import CohortModels, Learner, Origin
 from driftwell.cloud.ledger import Ledger
 from driftwell.cloud.placement import Placement, better_known
 from driftwell.cloud.settings import CloudSettings
 from driftwell.messages.codec import decode
 from driftwell.messages.errors import MalformedError, RefusalCode
 from driftwell.messages.images import Pixels
+from driftwell.messages.names import domain_name
 from driftwell.messages.samples import SampleBatch
-from driftwell.messages.signature import unpack_signature
+from driftwell.messages.signature import Signature, unpack_signature
 from driftwell.messages.state import State
 
 
@@ -51,8 +52,6 @@ class Cohorts(dict[str, Cohort]):
         for _, message, name in sorted(newest.values(), key=lambda one: one[0]):
             if not isinstance(message.signature, msgspec.UnsetType):
                 self.placement.remember(message, name)
-        for cohort in list(self.values()):
-            self.pass_on(cohort)
         for version in self._ledger.newest_versions():
             if version.cohort in self:
                 self[version.cohort].version = version.version
@@ -79,8 +78,8 @@ class Cohorts(dict[str, Cohort]):
         Raises:
             WireError: if there is no room for the device's cohort.
         """
-        place = self.placement.told(batch.device, batch.session)
-        name = place.name if place else batch.cohort
+        stay = self.placement.told(batch.device, batch.session)
+        name = stay.name if stay else batch.cohort
         return self.get(name) or self.make(name)
 
     def of(self, batch: SampleBatch) -> Cohort:
@@ -91,11 +90,9 @@ class Cohorts(dict[str, Cohort]):
         Raises:
             WireError: if there is no room for another, or the batch's signature is none.
         """
-        known = {
-            name: cohort.signature for name, cohort in self.items() if cohort.signature is not None
-        }
         last = self.placement.told(batch.device, batch.session)
-        name = self.placement.place(batch, known, has_room=len(self) < self._limit)
+        mine = self._signatures(batch.cohort)
+        name = self.placement.place(batch, mine, has_room=len(self) < self._limit)
         cohort = self.get(name) or self._open(name, self.get(last.name) if last else None)
         _look(cohort, batch)
         return cohort
@@ -112,31 +109,44 @@ class Cohorts(dict[str, Cohort]):
         self._ledger.use(name, [], fate="trained", models=encode_models(models))
         cohort = self.make(name)
         cohort.models = models
-        self.pass_on(origin)
         return cohort
 
-    def pass_on(self, origin: Cohort) -> list[str]:
-        """Give the domains that wait for a cohort's models what they wait for; their names.
+    def _signatures(self, cohort: str) -> dict[str, Signature]:
+        names = (domain_name(cohort, number) for number in range(self.placement.settings.limit))
+        domains = (self[name] for name in names if name in self)
+        return {one.name: one.signature for one in domains if one.signature is not None}
 
-        Not what the cohort has learned by now, but what the samples lead to that it had when
-        the domain was opened: a cloud that is behind makes the same versions as one that is not.
+    def hand_down(self) -> list[str]:
+        """Give the domains that wait for another one's models those that are there; their names.
+
+        Not what that one has learned by now, but what the samples lead to that it had when the
+        domain was opened: a cloud that is behind makes the same versions as one that is not. So
+        this is asked before each step, and one that waits may itself be waited for.
         """
         given: list[str] = []
-        if origin.models.origin is not None:
-            return given  # it waits itself
-        is_idle = origin.pending < self._batch
-        for cohort in self.values():
-            awaited = cohort.models.origin
-            if awaited is None or awaited.name != origin.name:
-                continue
-            if origin.models.steps >= awaited.steps or is_idle:
-                models = replace(
-                    origin.models, steps=0, targets=self._learner.source.targets, origin=None
-                )
-                self._ledger.use(cohort.name, [], fate="trained", models=encode_models(models))
-                cohort.models = models
-                given += [cohort.name, *self.pass_on(cohort)]
+        waiting = [cohort for cohort in self.values() if cohort.models.origin is not None]
+        while waiting:
+            ready = [(one, self._inheritance(one)) for one in waiting]
+            for cohort, models in ready:
+                if models is not None:
+                    self._ledger.use(cohort.name, [], fate="trained", models=encode_models(models))
+                    cohort.models = models
+                    given.append(cohort.name)
+            waiting = [one for one, models in ready if models is None]
+            if len(waiting) == len(ready):
+                break
         return given
+
+    def _inheritance(self, cohort: Cohort) -> CohortModels | None:
+        """What a domain begins with; None: it has begun, or what it waits for is not there."""
+        awaited = cohort.models.origin
+        if awaited is None:
+            return None
+        origin = self[awaited.name]
+        is_learned = origin.models.steps >= awaited.steps or origin.pending < self._batch
+        if origin.models.origin is not None or not is_learned:
+            return None
+        return replace(origin.models, steps=0, targets=self._learner.source.targets)
 
     def welcome(self, state: State) -> None:
         """Make a device's cohort at its birth where there is a start state to give it."""

@@ -190,7 +190,11 @@ class Consumer:
         )
 
     def next_work(self) -> Work | None:
-        """The next step, cohorts taking turns; what expires is booked on the way."""
+        """The next step, cohorts taking turns; what expires is booked on the way.
+
+        Before it, new domains get what they wait for: after another step it would be too late.
+        """
+        self._active.update(dict.fromkeys(self.cohorts.hand_down()))
         while self._active:
             name = next(iter(self._active))
             del self._active[name]
@@ -215,7 +219,6 @@ class Consumer:
     def commit(self, work: Work, step: Step) -> StoredVersion | None:
         """Book a finished step with its models and version, all or nothing."""
         version = self.issuer.follow(work, step)
-        self._active.update(dict.fromkeys(self.cohorts.pass_on(work.cohort)))
         self.counters["steps"] += 1
         verdict = step.verdict
         if verdict is not None and not verdict.passes:
@@ -260,7 +263,7 @@ class Consumer:
         return admit(batch, model=self.edge.digest, manifest=self.edge.manifest)
 
     def _ack(self, device: str, session: str, cohort: Cohort | None) -> Ack:
-        place = self.cohorts.placement.told(device, session)
+        stay = self.cohorts.placement.told(device, session)
         return Ack(
             device=device,
             session=self.session,
@@ -271,7 +274,7 @@ class Consumer:
             stored_seq=self.ledger.stored_seq(device, session),
             settled_seq=self.settlement.settled_seq(device, session),
             version=cohort.version if cohort else 0,
-            drifts=place.drifts if place else msgspec.UNSET,
-            domain=place.domain if place else msgspec.UNSET,
+            drifts=stay.drifts if stay else msgspec.UNSET,
+            domain=stay.domain if stay else msgspec.UNSET,
             refused=self.ledger.refusals(device, session),
         )

@@ -31,8 +31,8 @@ MEMORY_IMAGES: Final = 4096
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
-    """Where a device's newest samples went."""
+class Stay:
+    """A device's stay in one domain: where its newest samples went."""
 
     session: str
     drifts: int
@@ -48,19 +48,19 @@ class Place:
 
 @dataclass(slots=True)
 class Placement:
-    """Remembers one place for each device, so that a stay in one domain ends in one place."""
+    """Remembers one stay for each device, so that its samples stay together."""
 
     settings: DomainSettings
-    places: dict[str, Place] = field(default_factory=dict)
+    stays: dict[str, Stay] = field(default_factory=dict)
 
     def place(
-        self, batch: SampleBatch, known: Mapping[str, Signature], *, has_room: bool = True
+        self, batch: SampleBatch, mine: Mapping[str, Signature], *, has_room: bool = True
     ) -> str:
         """The name of the cohort, or of the domain of one, that a sample batch belongs to.
 
         Args:
             batch: From a device; without a signature it belongs to the cohort it names.
-            known: Signatures of all cohorts and domains that have one, by name.
+            mine: Signatures of the cohort and its domains, by name; of those that have one.
             has_room: Whether a new domain may be opened.
 
         Raises:
@@ -70,7 +70,6 @@ class Placement:
             return batch.cohort
         signature = unpack_signature(batch.signature)
         drifts = 0 if isinstance(batch.drifts, msgspec.UnsetType) else batch.drifts
-        mine = {name: one for name, one in known.items() if split_domain(name)[0] == batch.cohort}
         is_enough = signature.images >= ENOUGH_IMAGES
         name = self._claimed(batch, signature, mine) or self._remembered(batch, drifts)
         if name is None:
@@ -84,15 +83,15 @@ class Placement:
     def remember(self, batch: SampleBatch, name: str) -> None:
         """Note where a sample batch went; of more than MAX_DEVICES the oldest is forgotten."""
         drifts = 0 if isinstance(batch.drifts, msgspec.UnsetType) else batch.drifts
-        self.places.pop(batch.device, None)
-        self.places[batch.device] = Place(batch.session, drifts, name)
-        if len(self.places) > MAX_DEVICES:
-            del self.places[next(iter(self.places))]  # it is placed anew by its looks
+        self.stays.pop(batch.device, None)
+        self.stays[batch.device] = Stay(batch.session, drifts, name)
+        if len(self.stays) > MAX_DEVICES:
+            del self.stays[next(iter(self.stays))]  # it is placed anew by its looks
 
-    def told(self, device: str, session: str) -> Place | None:
+    def told(self, device: str, session: str) -> Stay | None:
         """Where the newest samples of a device's session went."""
-        place = self.places.get(device)
-        return place if place is not None and place.session == session else None
+        stay = self.stays.get(device)
+        return stay if stay is not None and stay.session == session else None
 
     def _claimed(
         self, batch: SampleBatch, signature: Signature, mine: Mapping[str, Signature]
@@ -107,10 +106,10 @@ class Placement:
         return name if _apart(signature, mine[name]) <= limit else None
 
     def _remembered(self, batch: SampleBatch, drifts: int) -> str | None:
-        place = self.told(batch.device, batch.session)
-        if place is None or place.drifts != drifts or split_domain(place.name)[0] != batch.cohort:
+        stay = self.told(batch.device, batch.session)
+        if stay is None or stay.drifts != drifts or split_domain(stay.name)[0] != batch.cohort:
             return None
-        return place.name
+        return stay.name
 
 
 def find_domain(

@@ -82,7 +82,6 @@ class Device:
         self.changed = asyncio.Condition()
         self.settled_seq = 0
         self.cloud_version = 0
-        self._is_restoring = False
         self.cloud_domain = 0
         self.decided: dict[int, int] = {}
         """The newest version that was taken or refused, by domain."""
@@ -216,23 +215,29 @@ class Device:
 
     def take_head(self, head: Head, payload: bytes) -> None:
         """Verify a head and offer its version to the node; a refusal is reported with its code."""
+        before = self.node.domains.bank.known
+        manifest = self._offer(head)
+        if manifest is None:
+            return
+        self.spool.remember(head_name(split_domain(manifest.cohort)[1]), payload)
+        for gone in before - self.node.domains.bank.known:
+            self.spool.forget(head_name(gone))
+        self.spool.remember(DOMAINS, self.node.memory())
+
+    def _offer(self, head: Head) -> Manifest | None:
+        """The version, if the node took it and it was news."""
         manifest: Manifest | None = None
+        is_news = False
         try:
             manifest = verify_head(head, self._trusted_key(head))
             self.spool.remember(TRUSTED_KEY, head.key)
-            domain = split_domain(manifest.cohort)[1]
-            before = self.node.domains.bank.known
-            if self.node.offer(manifest, now_ns=self.clocks.wall_ns()):
-                self.spool.remember(head_name(domain), payload)
-                for gone in before - self.node.domains.bank.known:
-                    self.spool.forget(head_name(gone))
-                if not self._is_restoring:
-                    self.spool.remember(DOMAINS, self.node.memory())
+            is_news = self.node.offer(manifest, now_ns=self.clocks.wall_ns())
         except WireError as error:
             self.refuse_version(manifest.version if manifest else 0, error)
         if manifest:
             domain = split_domain(manifest.cohort)[1]
             self.decided[domain] = max(self.decided.get(domain, 0), manifest.version)
+        return manifest if is_news else None
 
     def refuse_version(self, version: int, error: WireError) -> None:
         """Count and report a version that was not taken."""
@@ -244,10 +249,8 @@ class Device:
     def restore(self) -> None:
         """Go on with the versions the device last took, without waiting for the broker."""
         memory = decode_memory(self.spool.recall(DOMAINS))
-        self._is_restoring = True
         for domain in memory.known if memory else [0]:
             self._restore_head(head_name(domain))
-        self._is_restoring = False
         if memory is not None and not self.node.remember(memory):
             log.warning("domains.forgotten", reason="another cohort or model bundle")
 
@@ -258,7 +261,7 @@ class Device:
         try:
             head = decode(payload, limit_bytes=self.settings.message_limit_bytes)
             if isinstance(head, Head):
-                self.take_head(head, payload)
+                self._offer(head)
         except WireError as error:  # damaged on disk: the source state answers until a head comes
             log.warning("version.not-restored", error=str(error))
             self.spool.forget(name)

@@ -1,5 +1,6 @@
 """How domains of a cohort come to be, part and meet again, and how a cohort begins."""
 
+import sqlite3
 from contextlib import closing
 from pathlib import Path
 
@@ -96,6 +97,7 @@ def test_devices_that_see_the_same_share_a_domain(
     assert told(feed(cloud, edge, seq=2, place=3.0, drifts=1)) == (1, 1)
 
     away = cloud.cohorts["home/1"]
+    assert cloud.cohorts.hand_down() == ["home/1"]
     assert (away.members, away.models.steps, len(away.models.targets)) == ({"cam-1"}, 0, 0)
     for name, array in learned.edge.arrays.items():
         assert np.array_equal(away.models.edge.arrays[name], array)
@@ -138,6 +140,31 @@ def test_a_cloud_that_is_behind_opens_the_same_domains(
                 assert np.array_equal(same.models.edge.arrays[array], value)
             for array, value in cohort.models.edge.learning.items():
                 assert np.array_equal(same.models.edge.learning[array], value)
+
+
+def test_a_disk_that_fails_keeps_no_domain_from_its_models(
+    foundation: Bundle, edge: Bundle, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They are handed down when it takes them again, before anything else is learned."""
+    cloud = open_consumer(tmp_path, foundation, edge)
+    feed(cloud, edge, seq=1, place=0.0)
+    learn(cloud)
+    feed(cloud, edge, seq=2, place=3.0, drifts=1)
+    home, away = cloud.cohorts["home"], cloud.cohorts["home/1"]
+
+    def fail(*_: object, **__: object) -> None:
+        raise sqlite3.OperationalError("the disk is full")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(cloud.ledger, "use", fail)
+        with pytest.raises(sqlite3.OperationalError):
+            cloud.next_work()
+
+    work = cloud.next_work()
+    assert work is not None
+    assert work.cohort is away
+    for name, array in home.models.edge.arrays.items():
+        assert np.array_equal(away.models.edge.arrays[name], array)
 
 
 def test_a_repeated_batch_moves_nobody(foundation: Bundle, edge: Bundle, tmp_path: Path) -> None:

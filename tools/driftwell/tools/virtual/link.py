@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from driftwell.cloud.placement import Place
+from driftwell.cloud.placement import Stay
 from driftwell.cloud.tables import StoredVersion
 
 
@@ -32,17 +32,17 @@ class Link:
 
     settings: LinkSettings
     generator: np.random.Generator
-    _coming: deque[tuple[int, StoredVersion | Place]] = field(default_factory=deque)
+    _coming: deque[tuple[int, StoredVersion | Stay]] = field(default_factory=deque)
 
     def is_lost(self) -> bool:
         """Whether the next message is lost; a link that loses nothing draws no number."""
         return self.settings.drop > 0 and bool(self.generator.random() < self.settings.drop)
 
-    def send(self, sent: StoredVersion | Place, *, answered: int) -> None:
+    def send(self, sent: StoredVersion | Stay, *, answered: int) -> None:
         """Put a version, or an ack's word, on its way; the device has answered so many batches."""
         self._coming.append((answered + self.settings.delay_batches, sent))
 
-    def arrived(self, *, answered: int) -> list[StoredVersion | Place]:
+    def arrived(self, *, answered: int) -> list[StoredVersion | Stay]:
         """Take what is there when the device has answered so many batches."""
         there = []
         while self._coming and self._coming[0][0] <= answered:

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from driftwell.broker.connection import publish_packet_size
 from driftwell.cloud.heads import encode_head
-from driftwell.cloud.placement import Place
+from driftwell.cloud.placement import Stay
 from driftwell.cloud.tables import StoredVersion
 from driftwell.cloud.virtual import VirtualCloud
 from driftwell.edge.settings import EdgeSettings
@@ -168,7 +168,7 @@ class Rig:
 
     def _give_arrived(self, running: _Running) -> None:
         for sent in running.link.arrived(answered=running.answered):
-            if isinstance(sent, Place):
+            if isinstance(sent, Stay):
                 running.device.node.take_place(drifts=sent.drifts, domain=sent.domain)
             else:
                 self._give(running, sent)
