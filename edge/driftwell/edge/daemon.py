@@ -131,6 +131,12 @@ async def run_edge(
         contextlib.closing(Spool(folder, settings.device)) as spool,
     ):
         device = _build_device(settings, bundle, spool, connect, session, clocks)
+        if device.node.may_mistake_versions_for_drift:
+            log.warning(
+                "drift.unreliable",
+                reason="versions may change what lies in front of the first BatchNorm",
+                hint="--adaptable normalisation keeps it, or do without [drift]",
+            )
         device.restore()
         started(device)
         sink = sink or open_sink(

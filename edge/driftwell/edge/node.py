@@ -104,6 +104,11 @@ class EdgeNode:
             return _promoted(self._incumbent, candidate.manifest) if candidate else self._incumbent
 
     @property
+    def may_mistake_versions_for_drift(self) -> bool:
+        """Whether it watches by what a version may change: see `models.stem`."""
+        return self.domains.is_watching and not self._network.has_fixed_signatures
+
+    @property
     def entropy_max_nats(self) -> float:
         """The filter's present upper bound."""
         return entropy_bounds(self.settings, self.filter_state, self._classes)[1]

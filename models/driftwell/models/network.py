@@ -75,6 +75,7 @@ class Network:
         self.module = module.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self._prepare = Preparation(preprocessing)
         self._bfloat16 = bfloat16
+        self._scope = scope
         self._adaptable = adaptable_tensors(module, scope)
         self._own: tuple[OwnStatistics, ...] = ()
         self._first: OwnStatistics | None = None
@@ -132,6 +133,11 @@ class Network:
         """
         self._stem = find_stem(self.module, self._prepare(images))
         self.restart_statistics()
+
+    @property
+    def has_fixed_signatures(self) -> bool:
+        """Whether no version can change what images look like to `signature`."""
+        return self._scope == "normalisation" or self._stem is not None
 
     def signature(self) -> Moments | None:
         """What the last batch looked like to the first BatchNorm layer it passed.

@@ -7,6 +7,7 @@ from tests import tiny
 from torch import Tensor, nn
 
 from driftwell.models.bundle import Bundle, create_bundle
+from driftwell.models.network import Network
 from driftwell.models.own_statistics import follow_own_statistics
 from driftwell.models.statistics import StatisticsSettings
 from driftwell.models.stem import find_stem
@@ -71,6 +72,19 @@ def test_looking_for_the_stem_leaves_no_trace_in_the_statistics(bundle: Bundle) 
         network.logits(IMAGES),
         bundle.network(own_statistics=StatisticsSettings()).logits(IMAGES),
     )
+
+
+def test_a_network_says_whether_versions_may_change_its_signatures(bundle: Bundle) -> None:
+    """Only one whose weights may all adapt, and whose front is no chain of layers."""
+    settings = StatisticsSettings()
+    assert bundle.network(own_statistics=settings).has_fixed_signatures
+    branched = Network(
+        Branched(), bundle.manifest.preprocessing, scope="all", own_statistics=settings
+    )
+    branched.keep_stem(IMAGES)
+    assert not branched.has_fixed_signatures
+    narrow = Network(Branched(), bundle.manifest.preprocessing, own_statistics=settings)
+    assert narrow.has_fixed_signatures
 
 
 def test_only_a_chain_of_layers_is_a_stem() -> None:
