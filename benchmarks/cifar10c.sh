@@ -58,11 +58,11 @@ scenarios)
     }
     every=none,bn,eta,own,cema,driftwell
     cells $every --batch 64
+    cells $every --batch 8
     cells $every --batch 1
     cells cema,driftwell --batch 64 --delay 50 --drop 0.3
-    cells $every --batch 8
-    cells cema,driftwell --batch 64 --delay 10
     cells cema,driftwell --batch 64 --drop 0.3
+    cells cema,driftwell --batch 64 --delay 10
     cells cema,driftwell --batch 64 --delay 50
     cells cema,driftwell --batch 64 --delay 10 --drop 0.3
     ;;

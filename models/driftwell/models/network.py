@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from driftwell.messages.delta import AdaptableState
 from driftwell.messages.errors import ArrayError
 from driftwell.messages.images import Pixels
-from driftwell.models.coverage import Coverage
+from driftwell.models.design_effect import DesignEffect
 from driftwell.models.normalisation import Scope, adaptable_tensors, batch_norms
 from driftwell.models.own_statistics import (
     OwnStatistics,
@@ -81,11 +81,12 @@ class Network:
         self._first: OwnStatistics | None = None
         """The layer that the forward pass comes to first."""
         self._stem: nn.Sequential | None = None
+        self._runs: DesignEffect | None = None
         self._shown: Tensor | None = None
         """What the last batch looked like to the network, where `_stem` is to look again."""
         if own_statistics is not None:
             self._own = follow_own_statistics(module, own_statistics)
-            self._coverage = Coverage(own_statistics.rate, own_statistics.class_trust)
+            self._runs = DesignEffect() if own_statistics.design_effect else None
             self._hooks = [layer.register_forward_hook(self._note_first) for layer in self._own]
 
     def logits(self, images: Pixels) -> Logits:
@@ -100,10 +101,10 @@ class Network:
         if self._stem is not None:
             self._shown = inputs
         logits: Logits = output.float().numpy()
-        if self._own and len(logits):
-            self._coverage.take_in(logits)
+        if self._runs is not None and len(logits):
+            self._runs.take_in(logits)
             for layer in self._own:
-                layer.trust = self._coverage.trust
+                layer.design_effect = self._runs.value
         return logits
 
     def logits_measuring_statistics(self, images: Pixels) -> Logits:
@@ -167,8 +168,8 @@ class Network:
         """
         for layer in self._own:
             layer.restart(elsewhere=elsewhere)
-        if self._own:
-            self._coverage.restart()
+        if elsewhere and self._runs is not None:
+            self._runs.restart()
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """A copy of the adaptable state, in the bundle's order."""

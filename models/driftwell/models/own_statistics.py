@@ -4,9 +4,9 @@ Each layer keeps an exponential average of mean and variance over the images it 
 the present batch included. With n images behind it, and a prior worth N images
 (Schneider et al., NeurIPS 2020, section 3), the layer normalises by
 
-    mean = (1 - s) prior_mean + s own_mean,   variance likewise,   s = t n / (t n + N)
+    mean = (1 - s) prior_mean + s own_mean,   variance likewise,   s = (n/d) / (n/d + N)
 
-where t, 1 unless `class_trust` is set, says how far the n images are to be trusted.
+where d, the design effect, is 1 unless images come in runs (`models.design_effect`).
 
 So a single image moves little, and any batch size is right. Forward only.
 """
@@ -64,8 +64,8 @@ class OwnStatistics(nn.Module):
         """The average over the own stream, float32 (2, C): mean and variance."""
         self._used = np.empty_like(self._source)
         self._used_mean, self._used_variance = torch.from_numpy(self._used).unbind()
-        self.trust = 1.0
-        """Share of the images that count (`coverage`)."""
+        self.design_effect = 1.0
+        """Images that are worth one (`models.design_effect`)."""
         self.restart()
 
     def restart(self, *, elsewhere: bool = False) -> None:
@@ -91,7 +91,7 @@ class OwnStatistics(nn.Module):
         self.moments = batch_moments(features.detach()) if features.numel() else None
         if self.moments is not None:
             self._take_in(self.moments, len(features))
-        counted = self.images * self.trust
+        counted = self.images / self.design_effect
         share = counted / (counted + self._prior_images) if counted else 0.0
         np.subtract(self.own, self._prior, out=self._used)
         self._used *= share

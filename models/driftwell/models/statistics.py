@@ -15,7 +15,7 @@ class StatisticsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Share of one image in the average: it forgets over about 1 / rate images."""
     prior_images: Images = 16
     """Images of the own stream that weigh as much as the source's statistics."""
-    class_trust: Annotated[float, msgspec.Meta(ge=0, le=16)] = 0.0
-    """How much less the average counts while it has seen few classes (`coverage`); 0: as much."""
+    design_effect: bool = False
+    """Whether images count as fewer while they come in runs (`design_effect`)."""
     version_images: Images = 256
     """The same for the statistics that a version brings: they are of its own weights."""

@@ -2,6 +2,7 @@
 
 import math
 from itertools import pairwise
+from typing import Any
 
 import numpy as np
 import pytest
@@ -22,7 +23,7 @@ LAYERS = {
 
 
 def make_layer(
-    kind: type[nn.modules.batchnorm._BatchNorm] = nn.BatchNorm2d, **settings: float
+    kind: type[nn.modules.batchnorm._BatchNorm] = nn.BatchNorm2d, **settings: Any
 ) -> OwnStatistics:
     layer = kind(CHANNELS)
     with torch.no_grad():

@@ -41,7 +41,7 @@ def test_bn_depends_on_the_batch_and_on_nothing_before_it(bundle: Bundle) -> Non
 def test_own_answers_in_the_statistics_of_its_stream(bundle: Bundle) -> None:
     """`own` is the edge's network with its own statistics, and depends on what came before."""
     batches = [tiny.make_images(32), tiny.make_images(1, seed=1), tiny.make_images(32, seed=2)]
-    network = bundle.network(own_statistics=StatisticsSettings())
+    network = bundle.network(own_statistics=StatisticsSettings(design_effect=True))
     baseline = BASELINES["own"](bundle)
 
     for images in batches:

@@ -4,7 +4,7 @@
 - `bn`: each batch is normalised by its own statistics (Schneider et al., NeurIPS 2020,
   with no weight on the source's).
 - `own`: the edge's own statistics alone, no cloud: an average over the stream, with the source's
-  as a prior (`models.own_statistics`).
+  as a prior; images in runs count as fewer (`models.own_statistics`, `models.design_effect`).
 - `tent`: `bn`, and after each batch a step of SGD on the mean entropy (Wang et al., ICLR 2021).
 - `eta`: Tent on reliable samples only, H < margin * ln C, weighted exp(E0 - H), and not
   redundant: |cos| to the running mean of kept predictions below a limit (Niu et al., ICML
@@ -144,7 +144,7 @@ BASELINES: Final[Mapping[str, Callable[[Bundle], Baseline]]] = MappingProxyType(
         "none": lambda bundle: NoAdaptation(*_module(bundle, batch_statistics=False)),
         "bn": lambda bundle: NoAdaptation(*_module(bundle, batch_statistics=True)),
         "own": lambda bundle: OwnStatisticsAlone(
-            bundle.network(own_statistics=StatisticsSettings())
+            bundle.network(own_statistics=StatisticsSettings(design_effect=True))
         ),
         "tent": lambda bundle: _adapting(bundle, TENT_RATE, lambda logits: entropy(logits).mean()),
         "eta": lambda bundle: _adapting(
