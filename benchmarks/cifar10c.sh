@@ -91,13 +91,14 @@ ablation)
     off views --cloud-set method.student.mirrors=false --cloud-set method.student.shift=0
     off average --cloud-set method.student.average=0
     off all-weights --cloud-set method.student.moves=normalisation
-    off replay --cloud-set method.replay.capacity=64
-    off delta-limit --cloud-set method.versions.limit_bytes=1000000
+    off replay --cloud-set method.replay.capacity=128
+    off delta-limit --cloud-set method.versions.limit_bytes=1200000 \
+        --cloud-set message_limit_bytes=2000000 --edge-set message_limit_bytes=2000000
     off gate --cloud-set method.gate.tolerance=1000 --cloud-set method.gate.diversity=0
     off jpeg --edge-set upload.quality=95
     started ablation-start "$four" --images 1000 --method driftwell
     started ablation-start-alone "$four" --images 1000 --method driftwell \
-        --cloud-set driftwell:method.student.first=1000000
+        --cloud-set driftwell:method.gate.tolerance=-1000
     ;;
 gate)
     # shellcheck disable=SC2046,SC2086

@@ -104,6 +104,10 @@ class StudentSettings(_Strict, frozen=True, kw_only=True):
     """Multiply in bfloat16 while learning; what devices get is measured in float32."""
 
 
+HEAD_BYTES: Final = 4096
+"""What a head takes beside its delta: names, provenance, and a signature of up to 256 channels."""
+
+
 class VersionSettings(_Strict, frozen=True, kw_only=True):
     """When a version is made, and how large it may be."""
 
@@ -156,6 +160,11 @@ class MethodSettings(_Strict, frozen=True, kw_only=True, omit_defaults=True):
             raise ValueError(
                 "a method has the tables foundation, distillation and statistics (cema), or "
                 "teacher, student, versions and gate (driftwell)"
+            )
+        if self.student is not None and self.student.first > self.replay.capacity:
+            raise ValueError(
+                f"student.first is {self.student.first}, and replay.capacity holds "
+                f"{self.replay.capacity}: nothing would ever be learned"
             )
 
     @property
@@ -235,6 +244,15 @@ class CloudSettings(_Strict, frozen=True, kw_only=True):
     message_limit_bytes: Annotated[int, msgspec.Meta(ge=4096, le=200_000_000)] = MESSAGE_LIMIT
     metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
     """Port on the loopback interface for Prometheus; None: no metrics endpoint."""
+
+    def __post_init__(self) -> None:
+        versions = self.method.versions
+        room = self.message_limit_bytes - HEAD_BYTES
+        if versions is not None and versions.limit_bytes > room:
+            raise ValueError(
+                f"method.versions.limit_bytes may be {room} at most: a version travels with its "
+                "manifest in one message (message_limit_bytes, here and on the devices)"
+            )
 
 
 def configuration_document(
