@@ -1,13 +1,13 @@
 #!/bin/sh
 # Every measurement of benchmarks/cifar10c.md, scenarios.md, ablation.md and gate.md. Each goes on where it was stopped.
 #
-#   benchmarks/cifar10c.sh prepare|reset|start|scenarios|curve|devices|gate|ablation [JOBS]
+#   benchmarks/cifar10c.sh prepare|reset|start|scenarios|recurring|curve|devices|gate|ablation [JOBS]
 #
 # DRIFTWELL_DATA is the folder of the data sets, RESULTS (./results) the one for bundles and results.
 # SEEDS (1) is for reset and start. On a processor without AMX, BFLOAT16=false is faster.
 # Results are of the code they were made with: take another folder after a change.
 set -eu
-what=${1:?prepare, reset, start, scenarios, curve, devices, gate or ablation}
+what=${1:?prepare, reset, start, scenarios, recurring, curve, devices, gate or ablation}
 jobs=${2:-1}
 data=${DRIFTWELL_DATA:-../shared/data}
 results=${RESULTS:-results}
@@ -66,6 +66,9 @@ scenarios)
     cells cema,driftwell --batch 64 --delay 50
     cells cema,driftwell --batch 64 --delay 10 --drop 0.3
     ;;
+recurring) # visits of whole batches; `none` and `bn` show which images are hard
+    started recurring "$four" --images 1024 --scenario recurring --seeds 3 --method none,bn,own,driftwell
+    ;;
 curve)
     for share in 1.0 0.3 0.1 0.03 0.01; do
         for selector in random entropy-band margin; do
@@ -96,6 +99,15 @@ ablation)
         --cloud-set message_limit_bytes=2000000 --edge-set message_limit_bytes=2000000
     off gate --cloud-set method.gate.tolerance=1000 --cloud-set method.gate.diversity=0
     off jpeg --edge-set upload.quality=95
+    for scenario in recurring continual; do
+        started ablation-domains "$four" --images 1000 --method driftwell --scenario $scenario \
+            --edge-set drift.statistics_ceiling=1000 --edge-set drift.statistics_floor=1000 \
+            --edge-set drift.output_ceiling_nats=1000 --edge-set drift.output_floor_nats=1000
+    done
+    for runs in true false; do
+        started ablation-design-effect "$four" --images 1000 --method driftwell --scenario correlated \
+            --edge-set own_statistics.design_effect=$runs
+    done
     started ablation-start "$four" --images 1000 --method driftwell
     started ablation-start-alone "$four" --images 1000 --method driftwell \
         --cloud-set driftwell:method.gate.tolerance=-1000
@@ -106,7 +118,7 @@ gate)
         $([ "$bfloat16" = false ] || echo --bfloat16) --out "$results/gate.jsonl" --plot "$results/gate.png" --stream $four
     ;;
 *)
-    echo "$what is not known: prepare, reset, start, scenarios, curve, devices, gate or ablation" >&2
+    echo "$what is not known: prepare, reset, start, scenarios, recurring, curve, devices, gate or ablation" >&2
     exit 2
     ;;
 esac

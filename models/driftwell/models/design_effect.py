@@ -13,7 +13,6 @@ enough groups. In random order d is 1 however few classes there are. Ours is to 
 network's own answers: they tell runs apart earlier than features do, and cost nothing.
 """
 
-from collections import deque
 from typing import Final
 
 import numpy as np
@@ -38,34 +37,37 @@ class DesignEffect:
         """Begin with 1, which is random order."""
         self.value = 1.0
         """Images that are worth one; 1 to 64."""
-        self._means: deque[NDArray[np.float64]] = deque(maxlen=GROUPS)
-        """Of the answers of whole groups, each (C,), oldest first."""
-        self._squares: deque[float] = deque(maxlen=GROUPS)
-        """Mean squared length of a group's answers."""
-        self._waiting: list[NDArray[np.float64]] = []
-        """Answers of the group that is not whole yet, each (C,)."""
+        self._means: NDArray[np.float64] | None = None
+        """Of the answers of whole groups, (groups, C), oldest first; None: there is none."""
+        self._squares: NDArray[np.float64] | None = None
+        """Mean squared length of a group's answers, (groups,)."""
+        self._waiting: NDArray[np.float64] | None = None
+        """Answers of the group that is not whole yet, (images, C)."""
 
     def restart(self) -> None:
         """Forget the answers, which were another domain's; the value holds: runs go on."""
-        self._means.clear()
-        self._squares.clear()
-        self._waiting.clear()
+        self._means = self._squares = self._waiting = None
 
     def take_in(self, logits: NDArray[np.float32]) -> None:
         """Take a batch of answers in, (N, C), N >= 1; one that is not finite changes nothing."""
         if not np.isfinite(logits).all():
             return
         exponent = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-        self._waiting += [*(exponent / exponent.sum(axis=1, keepdims=True))]
-        whole = len(self._waiting) // GROUP * GROUP
+        answers = _joined(self._waiting, exponent / exponent.sum(axis=1, keepdims=True))
+        whole = len(answers) // GROUP * GROUP
+        self._waiting = answers[whole:]
         if not whole:
             return
-        groups = np.array(self._waiting[:whole]).reshape(-1, GROUP, logits.shape[1])
-        del self._waiting[:whole]
-        self._means.extend(groups.mean(axis=1))
-        self._squares.extend(np.square(groups).sum(axis=2).mean(axis=1).tolist())
+        groups = answers[:whole].reshape(-1, GROUP, answers.shape[1])
+        squares = np.square(groups).sum(axis=(1, 2)) / GROUP
+        self._means = _joined(self._means, groups.mean(axis=1))[-GROUPS:]
+        self._squares = _joined(self._squares, squares)[-GROUPS:]
         if len(self._means) >= MIN_GROUPS:
-            self.value = _measure(np.array(self._means), float(np.mean(self._squares)))
+            self.value = _measure(self._means, float(self._squares.mean()))
+
+
+def _joined(older: NDArray[np.float64] | None, newer: NDArray[np.float64]) -> NDArray[np.float64]:
+    return newer if older is None else np.concatenate([older, newer])
 
 
 def _measure(means: NDArray[np.float64], square: float) -> float:

@@ -81,7 +81,9 @@ def test_what_it_keeps_does_not_grow() -> None:
     effect.take_in(answers(generator.integers(0, CLASSES, GROUP * GROUPS)))
 
     assert effect.value < 2
-    assert len(effect._means) == len(effect._squares) == GROUPS
+    for kept in (effect._means, effect._squares):
+        assert kept is not None
+        assert len(kept) == GROUPS
 
 
 def test_a_restart_forgets_the_answers_but_not_the_value() -> None:
