@@ -7,7 +7,8 @@ DriftwellError
 │   ├── UnknownSchemaError    a schema major this program does not speak
 │   ├── WrongSenderError      the topic and the message name different devices
 │   ├── ArrayError            wrong dtype, shape or length, or not finite
-│   └── DeltaError            a version this device must not apply
+│   ├── DeltaError            a version this device must not apply
+│   └── InfeasibleBudgetError a device's limits leave room for no sub-model
 ├── BrokerError           the network: nobody listens, access denied, port in use
 ├── RecordingError        a recording cannot be written, read, or is not one of ours
 ├── BundleError           a model bundle is incomplete, altered or fails its self-test
@@ -17,6 +18,7 @@ DriftwellError
 The last five are for the operator: their text says what was wrong and what to do.
 """
 
+from collections.abc import Mapping
 from enum import StrEnum
 
 
@@ -39,6 +41,7 @@ class RefusalCode(StrEnum):
     OLDER_VERSION = "older-version"
     EXPIRED = "expired"
     WRONG_RESULT = "wrong-result"
+    INFEASIBLE_BUDGET = "infeasible-budget"
 
 
 class DriftwellError(Exception):
@@ -102,6 +105,42 @@ class ArrayError(WireError):
 
 class DeltaError(WireError):
     """A version that must not be applied, or would not give the promised bits."""
+
+
+class InfeasibleBudgetError(WireError):
+    """No sub-model is within a device's limits; says what binds, and the smallest there is.
+
+    Args:
+        needs: What each limit that binds would have to be, by its resource. If each could be met
+            alone, but not all together: what the nearest sub-model comes to.
+        limits: The device's, by resource.
+        smallest: For each resource of `needs`, what the sub-model that takes least of it costs,
+            by resource.
+        is_proven: Whether there is none; else none was found in time.
+    """
+
+    def __init__(
+        self,
+        needs: Mapping[str, float],
+        limits: Mapping[str, float],
+        smallest: Mapping[str, Mapping[str, float]],
+        *,
+        is_proven: bool = True,
+    ) -> None:
+        short = ", ".join(f"{r} needs {n:.12g} of {limits[r]:.12g}" for r, n in needs.items())
+        least = "; ".join(
+            f"the smallest by {r} takes " + ", ".join(f"{n:.12g} {name}" for name, n in one.items())
+            for r, one in smallest.items()
+        )
+        verb = "is" if is_proven else "was found"
+        super().__init__(
+            f"no sub-model {verb} within the limits: {short}; {least}; raise these limits",
+            RefusalCode.INFEASIBLE_BUDGET,
+        )
+        self.needs = needs
+        self.limits = limits
+        self.smallest = smallest
+        self.is_proven = is_proven
 
 
 class BrokerError(DriftwellError):

@@ -14,6 +14,7 @@ CASES = {
     "bad-array": errors.ArrayError("too short"),
     "not-finite": errors.ArrayError("NaN", RefusalCode.NOT_FINITE),
     "expired": errors.DeltaError("yesterday", RefusalCode.EXPIRED),
+    "infeasible-budget": errors.InfeasibleBudgetError({"ms": 2}, {"ms": 1}, {"ms": {"ms": 2}}),
 }
 
 

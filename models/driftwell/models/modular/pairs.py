@@ -1,0 +1,182 @@
+"""Where a network can be cut into modules: pairs of layers with hidden channels between them.
+
+A pair widens and narrows again: a first convolution or linear layer, perhaps a normalisation
+layer, an activation, a second layer of the same kind. Its hidden channels do not see each
+other, so they can be dealt out: each share of them, with what it needs of both layers, is a
+module with the shape of the whole block (Nebula, ICPP 2024, section 4.1: "shrunk modules"). The
+two-convolution block of a ResNet, neighbouring convolutions of a VGG and the wide layer of an
+MLP are all such pairs.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final, Literal
+
+from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from driftwell.messages.errors import BundleError
+
+Bypass = Literal["shortcut", "identity", "none"]
+Layer = nn.Conv2d | nn.Linear
+
+_PASSES_BY_CHANNEL: Final = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.GELU, nn.SiLU, nn.Hardswish, nn.Tanh, nn.Sigmoid,
+    nn.Dropout, nn.Dropout2d, nn.Identity,
+)  # fmt: skip
+"""What may stand between a pair's layers: it does to each hidden channel the same."""
+
+
+@dataclass(frozen=True, slots=True)
+class Pair:
+    """One place for a module layer; names are those of the network's submodules."""
+
+    first: str
+    norm: str | None
+    """BatchNorm of the hidden channels; None: there is none."""
+    second: str
+    fold: str | None
+    """BatchNorm right behind the second layer, to be folded into it; None: there is none."""
+    bypass: Bypass
+    """What the input is to a module that does nothing: the block's own shortcut brings it,
+    or it is passed on as it is; `none`: shapes differ, and there is no such module."""
+
+
+Decomposer = Callable[[nn.Module, str], Iterator[Pair]]
+"""From a submodule and its name to the pairs that lie directly in it."""
+
+
+def residual_blocks(module: nn.Module, name: str) -> Iterator[Pair]:
+    """Blocks of two convolutions, as ResNets with 18, 20, 34, 56 layers have them."""
+    first, second = getattr(module, "conv1", None), getattr(module, "conv2", None)
+    norms = getattr(module, "bn1", None), getattr(module, "bn2", None)
+    if hasattr(module, "conv3") or not _are_pair(first, second):
+        return
+    if all(isinstance(norm, _BatchNorm) for norm in norms):
+        names = [f"{name}.{part}" if name else part for part in ("conv1", "bn1", "conv2", "bn2")]
+        yield Pair(names[0], names[1], names[2], names[3], "shortcut")
+
+
+def chains(module: nn.Module, name: str) -> Iterator[Pair]:
+    """Layers one after the other in an `nn.Sequential`: VGGs and MLPs."""
+    if not isinstance(module, nn.Sequential):
+        return
+    children = list(module.named_children())
+    for place, (_, first) in enumerate(children):
+        pair = _pair_from(children, place) if isinstance(first, Layer) else None
+        if pair is not None:
+            yield _named(pair, name)
+
+
+DECOMPOSERS: Final[dict[str, Decomposer]] = {"residual blocks": residual_blocks, "chains": chains}
+"""By name. A network of another kind registers its own."""
+
+
+def find_pairs(network: nn.Module, *, at_least: int) -> tuple[Pair, ...]:
+    """The network's pairs with at least so many hidden channels, in the network's order.
+
+    Of pairs that share a layer the one with the most parameters stays.
+
+    Raises:
+        BundleError: if there is none.
+    """
+    modules = dict(network.named_modules())
+    order = {name: place for place, name in enumerate(modules)}
+    found = {
+        pair
+        for name, module in modules.items()
+        for decompose in DECOMPOSERS.values()
+        for pair in decompose(module, name)
+    }
+    chosen: list[Pair] = []
+    taken: set[str] = set()
+    for pair in sorted(found, key=lambda one: (-_parameters(modules, one), order[one.first])):
+        if hidden_channels(modules[pair.first]) < at_least or taken & {pair.first, pair.second}:
+            continue
+        taken |= {pair.first, pair.second}
+        chosen.append(pair)
+    if not chosen:
+        raise BundleError(
+            f"{type(network).__name__} cannot be cut into modules: it has no two convolutions or "
+            f"linear layers with {at_least} channels or more between them; known are "
+            f"{', '.join(DECOMPOSERS)}"
+        )
+    return tuple(sorted(chosen, key=lambda one: order[one.first]))
+
+
+def hidden_channels(first: nn.Module) -> int:
+    """How many channels a pair's first layer gives."""
+    if isinstance(first, nn.Conv2d):
+        return first.out_channels
+    return first.out_features if isinstance(first, nn.Linear) else 0
+
+
+def _are_pair(first: object, second: object) -> bool:
+    if isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d):
+        one_group = first.groups == second.groups == 1
+        return one_group and first.out_channels == second.in_channels
+    if isinstance(first, nn.Linear) and isinstance(second, nn.Linear):
+        return first.out_features == second.in_features
+    return False
+
+
+def _pair_from(children: Sequence[tuple[str, nn.Module]], place: int) -> Pair | None:
+    """The pair whose first layer stands at this place; None if none begins there."""
+    norm = None
+    for at in range(place + 1, len(children)):
+        name, module = children[at]
+        if isinstance(module, _BatchNorm) and norm is None:
+            norm = name
+        elif isinstance(module, Layer):
+            return _closed(children, place, norm, at)
+        elif not isinstance(module, _PASSES_BY_CHANNEL):
+            return None
+    return None
+
+
+def _closed(
+    children: Sequence[tuple[str, nn.Module]], place: int, norm: str | None, at: int
+) -> Pair | None:
+    (first_name, first), (second_name, second) = children[place], children[at]
+    if not _are_pair(first, second):
+        return None
+    behind = children[at + 1] if at + 1 < len(children) else None
+    fold = behind[0] if behind is not None and isinstance(behind[1], _BatchNorm) else None
+    keeps = _keeps_shape(first) and _keeps_shape(second) and _inputs(first) == _outputs(second)
+    return Pair(first_name, norm, second_name, fold, "identity" if keeps else "none")
+
+
+def _keeps_shape(layer: nn.Module) -> bool:
+    """Whether height and width stay as they are."""
+    if not isinstance(layer, nn.Conv2d):
+        return True
+    if isinstance(layer.padding, str):
+        return layer.padding == "same" and layer.stride == (1, 1)
+    spans = zip(layer.kernel_size, layer.dilation, layer.padding, strict=True)
+    return layer.stride == (1, 1) and all((k - 1) * d == 2 * p for k, d, p in spans)
+
+
+def _inputs(layer: nn.Module) -> int:
+    return layer.in_channels if isinstance(layer, nn.Conv2d) else int(layer.in_features)  # type: ignore[arg-type]
+
+
+def _outputs(layer: nn.Module) -> int:
+    return layer.out_channels if isinstance(layer, nn.Conv2d) else int(layer.out_features)  # type: ignore[arg-type]
+
+
+def _named(pair: Pair, prefix: str) -> Pair:
+    def full(name: str) -> str:
+        return f"{prefix}.{name}" if prefix else name
+
+    return Pair(
+        full(pair.first),
+        None if pair.norm is None else full(pair.norm),
+        full(pair.second),
+        None if pair.fold is None else full(pair.fold),
+        pair.bypass,
+    )
+
+
+def _parameters(modules: dict[str, nn.Module], pair: Pair) -> int:
+    both = (modules[pair.first], modules[pair.second])
+    return sum(parameter.numel() for layer in both for parameter in layer.parameters())
