@@ -2,19 +2,24 @@
 
 It sees the input only and runs no module, so a device can say which modules its data need
 without holding them (Nebula, ICPP 2024, section 4.2: "unified selector"). The authors give no
-architecture; ours is two strided convolutions, or one linear layer where the input is no
-image, an embedding of 64 numbers, and a linear head for each module layer.
+architecture; ours is two strided convolutions, or one linear layer where the input is small,
+an embedding of 64 numbers, and a linear head for each module layer.
 """
 
+import math
 from collections.abc import Sequence
 from typing import Final
 
 from torch import Tensor, nn
 
 EMBEDDING: Final = 64
+IMAGE: Final = 3
+"""Axes of an image."""
 CHANNELS: Final = (16, 32)
-POOLED: Final = 4
-"""Height and width in front of the embedding, at most."""
+POOLED: Final = 2
+"""Height and width in front of the embedding."""
+SMALL: Final = 256
+"""Values of an input up to which one linear layer sees them all."""
 
 
 class Selector(nn.Module):
@@ -42,8 +47,9 @@ class Selector(nn.Module):
 
 
 def _embedding(shape: tuple[int, ...]) -> nn.Sequential:
-    if len(shape) == 1:
-        return nn.Sequential(nn.Linear(shape[0], EMBEDDING), nn.ReLU())
+    values = math.prod(shape)
+    if len(shape) != IMAGE or values <= SMALL:
+        return nn.Sequential(nn.Flatten(), nn.Linear(values, EMBEDDING), nn.ReLU())
     channels, height, width = shape
     layers: list[nn.Module] = []
     for wide in CHANNELS:
@@ -51,7 +57,6 @@ def _embedding(shape: tuple[int, ...]) -> nn.Sequential:
         layers += [nn.Conv2d(channels, wide, 3, stride, padding=1, bias=False),
                    nn.BatchNorm2d(wide), nn.ReLU()]  # fmt: skip
         channels, height, width = wide, -(-height // stride), -(-width // stride)
-    rows, columns = min(POOLED, height), min(POOLED, width)
-    layers += [nn.AdaptiveAvgPool2d((rows, columns)), nn.Flatten(),
-               nn.Linear(channels * rows * columns, EMBEDDING), nn.ReLU()]  # fmt: skip
+    layers += [nn.AdaptiveAvgPool2d(POOLED), nn.Flatten(),
+               nn.Linear(channels * POOLED**2, EMBEDDING), nn.ReLU()]  # fmt: skip
     return nn.Sequential(*layers)
