@@ -1,5 +1,6 @@
 """The command line as a user meets it: one line that says what was wrong, and exit code 2."""
 
+import json
 import socket
 import subprocess
 import sys
@@ -49,7 +50,16 @@ def test_help_names_every_noun() -> None:
 
 @pytest.mark.parametrize(
     "command",
-    ["edge run", "cloud run", "bundle create", "broker run", "bench stream", "books", "demo"],
+    [
+        "edge run",
+        "cloud run",
+        "bundle create",
+        "broker run",
+        "bench stream",
+        "bench elastic",
+        "books",
+        "demo",
+    ],
 )
 def test_help_of_a_command_has_an_example(command: str) -> None:
     """Every command's help shows how it is called."""
@@ -145,3 +155,32 @@ def test_bench_refuses_what_it_does_not_know(
     )  # fmt: skip
 
     _fails_with(result, value)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--data", "mnist"], "--data 'mnist' is not known; use digits, or cifar10-jpeg:FILE.npz"),
+        (["--data", "cifar10-jpeg:absent.npz"], "absent.npz"),
+        (["--skew", "two"], "--skew 'two' is no number of classes"),
+        (["--skew", "11"], "skew 11 is not between 1 and 10 classes"),
+        (["--method", "fedprox"], "method 'fedprox' is not known"),
+        (["--budgets", "memory=a"], "--budgets 'memory=a' is not understood"),
+        (["--budgets", "memory=0"], "shares of a budget: one or more, each above 0"),
+        (["--format", "xml"], "--format 'xml' is not known"),
+    ],
+)
+def test_bench_elastic_refuses_what_it_does_not_know(arguments: list[str], message: str) -> None:
+    """Before anything is trained."""
+    _fails_with(_driftwell("bench", "elastic", *arguments), message)
+
+
+def test_bench_elastic_prints_json() -> None:
+    """One method that needs no training of its own, on data that come with scikit-learn."""
+    printed = _driftwell("bench", "elastic", "--method", "none", "--steps", "1", "--format", "json")
+    [result] = json.loads(printed.stdout)["results"]
+
+    assert (result["method"], result["skew"], result["seed"]) == ("none", 2, 0)
+    assert result["accuracy_run"] > 90
+    assert result["bytes_up"] == 0 < result["bytes_down"]
+    assert result["budget_violations"] > 0

@@ -32,7 +32,7 @@ def result(method: str, accuracy: float, **changes: Any) -> Result:
 def table(
     kind: str, results: list[Result], folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> list[str]:
-    file = ResultsFile(folder / "r.jsonl")
+    file = ResultsFile(folder / "r.jsonl", Result)
     for one in results:
         file.add(one)
     PRINT(kind, [file.path])

@@ -22,25 +22,25 @@ def result(key: str) -> Result:
 def test_results_are_there_the_next_time(tmp_path: Path) -> None:
     """Every field, by key."""
     path = tmp_path / "r.jsonl"
-    file = ResultsFile(path)
+    file = ResultsFile(path, Result)
     file.add(result("a"))
     file.add(result("b"))
 
-    assert ResultsFile(path).known == {"a": result("a"), "b": result("b")}
+    assert ResultsFile(path, Result).known == {"a": result("a"), "b": result("b")}
 
 
 def test_a_piece_of_a_line_is_cut_off(tmp_path: Path) -> None:
     """What was written before stays, and what comes after is whole."""
     path = tmp_path / "r.jsonl"
-    ResultsFile(path).add(result("a"))
+    ResultsFile(path, Result).add(result("a"))
     whole = path.read_bytes()
     path.write_bytes(whole + b'{"stream":"sn')
 
-    file = ResultsFile(path)
+    file = ResultsFile(path, Result)
 
     assert path.read_bytes() == whole
     file.add(result("b"))
-    assert list(ResultsFile(path).known) == ["a", "b"]
+    assert list(ResultsFile(path, Result).known) == ["a", "b"]
 
 
 @pytest.mark.parametrize("content", [b"hello\n", b'{"results": []}\n', b"\xff\n"])
@@ -50,7 +50,7 @@ def test_another_file_is_left_alone(content: bytes, tmp_path: Path) -> None:
     path.write_bytes(content)
 
     with pytest.raises(SettingsError, match="line 1 is no result"):
-        ResultsFile(path)
+        ResultsFile(path, Result)
 
     assert path.read_bytes() == content
 
@@ -61,7 +61,7 @@ def test_a_file_without_a_whole_line_of_ours_is_left_alone(tmp_path: Path) -> No
     path.write_bytes(b"precious")
 
     with pytest.raises(SettingsError, match="no result"):
-        ResultsFile(path)
+        ResultsFile(path, Result)
 
     assert path.read_bytes() == b"precious"
 
@@ -69,13 +69,13 @@ def test_a_file_without_a_whole_line_of_ours_is_left_alone(tmp_path: Path) -> No
 def test_a_place_that_is_none_is_said(tmp_path: Path) -> None:
     """Before anything runs."""
     with pytest.raises(SettingsError, match="--out"):
-        ResultsFile(tmp_path / "nowhere" / "r.jsonl")
+        ResultsFile(tmp_path / "nowhere" / "r.jsonl", Result)
 
 
 def test_a_line_is_a_result_for_other_programs(tmp_path: Path) -> None:
     """JSON, with the promised names."""
     path = tmp_path / "r.jsonl"
-    ResultsFile(path).add(result("a"))
+    ResultsFile(path, Result).add(result("a"))
     row = msgspec.json.decode(path.read_bytes())
 
     assert row["accuracy_by_domain"][0]["accuracy_last"] == 8.0

@@ -47,12 +47,12 @@ def test_a_bench_that_was_stopped_goes_on(
 
     monkeypatch.setattr(Lines, "has", stop)
     with pytest.raises(KeyboardInterrupt):
-        run_bench(plan, told(), out=ResultsFile(out))
+        run_bench(plan, told(), out=ResultsFile(out, Result))
     monkeypatch.undo()
     first = out.read_bytes()
     console = told()
 
-    results = run_bench(plan, console, out=ResultsFile(out))
+    results = run_bench(plan, console, out=ResultsFile(out, Result))
 
     assert first.count(b"\n") == 2
     assert out.read_bytes().startswith(first)
@@ -101,6 +101,6 @@ def test_a_run_that_fails_leaves_the_others(plan: Plan, tmp_path: Path) -> None:
                       cloud_assignments=(f"start={plan.edge}",))  # fmt: skip
 
     with pytest.raises(BrokerError, match=r"2 of 4 runs failed:\ns0, cema, seed 0: start: cema"):
-        run_bench(several, told(), out=ResultsFile(out), jobs=2)
+        run_bench(several, told(), out=ResultsFile(out, Result), jobs=2)
 
     assert out.read_bytes().count(b"\n") == 2

@@ -37,7 +37,7 @@ class _Job:
 
 
 def run_bench(
-    plan: Plan, console: Console, *, out: ResultsFile | None = None, jobs: int = 1
+    plan: Plan, console: Console, *, out: ResultsFile[Result] | None = None, jobs: int = 1
 ) -> list[Result]:
     """Make every run of a plan that is not yet in the file; the results of all.
 

@@ -9,18 +9,15 @@ import typer
 from rich.console import Console
 
 from driftwell.messages.errors import SettingsError
+from driftwell.tools.cli.elastic import elastic
 from driftwell.tools.cli.logs import configure_logs
 
 if TYPE_CHECKING:
     from driftwell.tools.bench.plan import Plan
     from driftwell.tools.bench.results import Result
 
-app = typer.Typer(help="Measure methods on recorded streams.", no_args_is_help=True)
-
-
-@app.callback()
-def bench() -> None:
-    """Measure methods on recorded streams."""
+app = typer.Typer(help="Measure methods.", no_args_is_help=True)
+app.command("elastic")(elastic)
 
 
 @app.command("stream")
@@ -137,12 +134,13 @@ def stream(
 
 
 def _run(plan: "Plan", out: Path | None, jobs: int) -> "list[Result]":
+    from driftwell.tools.bench.results import Result
     from driftwell.tools.bench.results_file import ResultsFile
     from driftwell.tools.bench.runs import run_bench
 
     configure_logs("warning", as_json=False)  # the daemons of an in-process run would drown it
     progress = Console(stderr=True, highlight=False)
-    file = None if out is None else ResultsFile(out)
+    file = None if out is None else ResultsFile(out, Result)
     try:
         return run_bench(plan, progress, out=file, jobs=jobs)
     except KeyboardInterrupt:

@@ -1,0 +1,103 @@
+"""What a network costs a device when it answers: parameters, peak of memory, time.
+
+Each pass has a batch of 16 images on one thread.
+"""
+
+import time
+from collections.abc import Iterable
+from dataclasses import dataclass
+from itertools import accumulate
+from statistics import median
+from typing import Final
+
+import torch
+from torch import Tensor, nn
+from torch.profiler import ProfilerActivity, profile
+
+BATCH: Final = 16
+WARM_UP: Final = 3
+"""Passes that are not measured: the first ones fill caches."""
+PASSES: Final = 25
+MS: Final = 1e-6
+"""Milliseconds of a nanosecond."""
+
+
+@dataclass(frozen=True, slots=True)
+class Footprint:
+    """What one network costs."""
+
+    parameters: int
+    peak_bytes: int
+    """Parameters, buffers, and the most that activations took at one time."""
+    latency_ms: float
+    """Median of a forward pass."""
+
+
+def measure_footprint(module: nn.Module, shape: tuple[int, int, int]) -> Footprint:
+    """Measure a module in evaluation mode, which it is in afterwards.
+
+    Args:
+        module: From (N, C, H, W) to logits.
+        shape: (H, W, C) of an image.
+    """
+    return Footprint(
+        parameters=sum(one.numel() for one in module.parameters()),
+        peak_bytes=measure_peak_bytes(module, shape),
+        latency_ms=measure_latency_ms(module, shape),
+    )
+
+
+def measure_peak_bytes(module: nn.Module, shape: tuple[int, int, int]) -> int:
+    """Bytes of parameters and buffers, and the peak of what one forward pass allocates.
+
+    torch's profiler notes every allocation (positive) and release (negative) of the CPU
+    allocator in the order in which they happen; the peak is the largest running sum. The input
+    was there before and does not count. What a library takes past the allocator is not seen.
+    """
+    inputs = example(shape)
+    module.eval()
+    with torch.inference_mode():
+        module(inputs)
+        with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiled:
+            module(inputs)
+    results = profiled.profiler.kineto_results if profiled.profiler else None
+    events = results.events() if results else []
+    memory = sorted(
+        ((event.start_ns(), event.nbytes()) for event in events if event.name() == "[memory]"),
+        key=lambda one: one[0],  # events of one moment stay in their order
+    )
+    held = sum(
+        one.numel() * one.element_size() for one in [*module.parameters(), *module.buffers()]
+    )
+    return held + peak_of(change for _, change in memory)
+
+
+def peak_of(changes: Iterable[int]) -> int:
+    """The largest running sum of bytes allocated (positive) and released (negative), at least 0."""
+    return max(accumulate(changes, initial=0))
+
+
+def measure_latency_ms(module: nn.Module, shape: tuple[int, int, int]) -> float:
+    """Median of milliseconds of a forward pass; other programs at work make it longer."""
+    inputs = example(shape)
+    module.eval()
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        with torch.inference_mode():
+            for _ in range(WARM_UP):
+                module(inputs)
+            return median(_pass_ms(module, inputs) for _ in range(PASSES))
+    finally:
+        torch.set_num_threads(threads)
+
+
+def _pass_ms(module: nn.Module, inputs: Tensor) -> float:
+    started_ns = time.perf_counter_ns()
+    module(inputs)
+    return (time.perf_counter_ns() - started_ns) * MS
+
+
+def example(shape: tuple[int, int, int]) -> Tensor:
+    """A batch of images (H, W, C) as a network gets it: zeros (16, C, H, W), channels last."""
+    return torch.zeros(BATCH, *shape).permute(0, 3, 1, 2)

@@ -1,0 +1,20 @@
+"""The methods of the elastic bench, by name."""
+
+from collections.abc import Mapping
+from types import MappingProxyType
+from typing import Final
+
+from driftwell.tools.elastic.baselines import FedAvg, LocalAdaptation, NoAdaptation
+from driftwell.tools.elastic.heterofl import HeteroFL
+from driftwell.tools.elastic.method import MakeMethod
+from driftwell.tools.elastic.modules import ElasticModules
+
+METHODS: Final[Mapping[str, MakeMethod]] = MappingProxyType(
+    {
+        "none": NoAdaptation,
+        "local": LocalAdaptation,
+        "fedavg": FedAvg,
+        "heterofl": HeteroFL,
+        "driftwell": ElasticModules,
+    }
+)

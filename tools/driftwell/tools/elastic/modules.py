@@ -1,0 +1,180 @@
+"""The method `driftwell`: each device runs the modules its data need and its limits allow.
+
+Offline the pre-trained network is cut into modules and trained on the proxy data. In a step
+each device asks the selector which modules its data use, gets a sub-model that fits its budget,
+trains the modules and its own head on its labelled data, and sends back what the modules
+learned. The cloud folds that in, module by module. The head stays with the device: it knows its
+classes.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from driftwell.cloud.modular.aggregation import Contribution
+from driftwell.cloud.modular.catalogue import Address, Catalogue, FoldSettings
+from driftwell.cloud.modular.planner import (
+    DOWNLOAD,
+    ResourceCost,
+    choose_greedily,
+    plan_modules,
+)
+from driftwell.cloud.modular.training import OfflineSettings, train_offline
+from driftwell.messages.errors import InfeasibleBudgetError
+from driftwell.messages.images import Pixels
+from driftwell.models.modular.decomposition import Structure, decompose, derive
+from driftwell.models.modular.pieces import module_bytes, read_module, read_trunk, write_module
+from driftwell.tools.elastic.measuring import Footprint
+from driftwell.tools.elastic.method import Pretrained, Traffic
+from driftwell.tools.elastic.modular_device import Importance, ModularDevice, worth_fetching
+from driftwell.tools.elastic.module_costs import LATENCY, MEMORY, measure_costs, smallest_choice
+from driftwell.tools.elastic.samples import Numbers
+from driftwell.tools.elastic.training import Effort
+from driftwell.tools.elastic.world import Budget, World
+
+DRAWS: Final = 7
+"""Second number of the seed of a device's order of images."""
+TRIES: Final = 5
+"""Plans for one device: a sub-model that is measured over a limit is planned anew."""
+TIGHTER: Final = 0.95
+"""Of the limit then, beside the share by which it was missed."""
+
+
+@dataclass(frozen=True, slots=True)
+class ModuleSettings:
+    """What the method can be told; an ablation changes one of it."""
+
+    structure: Structure = field(default_factory=Structure)
+    offline: OfflineSettings = field(
+        default_factory=lambda: OfflineSettings(joint_epochs=30, ability_epochs=15, away=0.9)
+    )
+    fold: FoldSettings = field(default_factory=FoldSettings)
+    local: Effort = field(default_factory=lambda: Effort(epochs=10, rate=0.001, batch=16))
+    least_importance: float = 0.02
+    """Below this a device's data do not need a module: it is not fetched, whatever the budget."""
+    is_exact: bool = True
+    """Whether sub-models are derived exactly; else greedily."""
+
+
+class ElasticModules:
+    """A modular network in the cloud, and a sub-model of it on every device."""
+
+    name = "driftwell"
+
+    def __init__(
+        self,
+        world: World,
+        seed: int,
+        pretrained: Pretrained,
+        settings: ModuleSettings | None = None,
+    ) -> None:
+        self._world = world
+        self._seed = seed
+        self._pretrained = pretrained
+        self._settings = settings or ModuleSettings()
+
+    def prepare(self) -> None:
+        """Cut the network, train modules and selector, and measure what they cost."""
+        settings, proxy = self._settings, self._world.proxy
+        prepare = self._pretrained.preparation
+        inputs = prepare(proxy.images)
+        network = self._pretrained.module()
+        self._whole = decompose(network, inputs[:1], settings.structure, seed=self._seed)
+        train_offline(self._whole, inputs, proxy.labels, settings.offline, seed=self._seed)
+        measured = measure_costs(self._whole, self._world.problem.shape)
+        self._costs = {
+            **measured,
+            DOWNLOAD: ResourceCost(
+                [
+                    np.array(module_bytes(place, self._whole, layer), np.float64)
+                    for layer, place in enumerate(self._whole.places)
+                ]
+            ),
+        }
+        self._trunk_bytes = sum(array.nbytes for array in read_trunk(self._whole).values())
+        modules = {
+            (layer, module): read_module(self._whole, layer, module)
+            for layer, held in enumerate(self._whole.held)
+            for module in held
+        }
+        self._catalogue = Catalogue(modules, settings.fold)
+        smallest = derive(self._whole, smallest_choice(self._whole))
+        self._devices = [ModularDevice(smallest, prepare) for _ in self._world.devices]
+        self._footprints: dict[int, Footprint] = {}
+
+    def step(self, number: int) -> Traffic:
+        """Derive, fetch, train and send for each device; then fold in what came."""
+        up = down = 0
+        arrived: dict[Address, list[Contribution]] = defaultdict(list)
+        for place, (device, own) in enumerate(zip(self._devices, self._world.devices, strict=True)):
+            importance = device.importance(own.steps[number])
+            up += sum(layer.nbytes // 2 for layer in importance)  # as float32
+            self._derive(place, own.budget, importance)
+            down += device.fetch(self._catalogue) + (self._trunk_bytes if number == 0 else 0)
+            seed = [self._seed, DRAWS, number, place]
+            device.learn(own.steps[number], self._settings.local, seed=seed)
+            for learned in device.report(self._catalogue, importance):
+                up += learned.size_bytes
+                contribution = self._catalogue.read(learned.address, learned.update)
+                arrived[learned.address].append(contribution)
+        for address, contributions in arrived.items():
+            if self._catalogue.fold(address, contributions):
+                write_module(self._whole, *address, self._catalogue.arrays(address))
+        return Traffic(up=up, down=down)
+
+    def answer(self, device: int, images: Pixels) -> Numbers:
+        """As the device's own sub-model does."""
+        return self._devices[device].answer(images)
+
+    def footprint(self, device: int) -> Footprint:
+        """Of the device's sub-model, as it was measured when it was derived."""
+        return self._footprints[device]
+
+    def _derive(self, place: int, budget: Budget, importance: Importance) -> None:
+        """Give a device the best sub-model that is measured within its limits.
+
+        Where even the smallest is not, it gets that: a device that has no model cannot answer.
+        """
+        device = self._devices[place]
+        limits = _limits_of(budget)
+        for _ in range(TRIES):
+            try:
+                chosen = self._plan(importance, limits, device)
+            except InfeasibleBudgetError:
+                break
+            device.take(self._whole, chosen)
+            measured = device.footprint(self._world.problem.shape)
+            self._footprints[place] = measured
+            over = _missed(measured, budget)
+            if not over:
+                return
+            limits |= {name: limits[name] / by * TIGHTER for name, by in over.items()}
+        device.take(self._whole, [frozenset(one) for one in smallest_choice(self._whole)])
+        self._footprints[place] = device.footprint(self._world.problem.shape)
+
+    def _plan(
+        self, importance: Importance, limits: Mapping[str, float], device: ModularDevice
+    ) -> Sequence[frozenset[int]]:
+        wanted = worth_fetching(importance, self._settings.least_importance)
+        derive_by = plan_modules if self._settings.is_exact else choose_greedily
+        return derive_by(wanted, self._costs, limits, held=device.held).modules
+
+
+def _limits_of(budget: Budget) -> dict[str, float]:
+    return {
+        MEMORY: float(budget.memory_bytes),
+        LATENCY: budget.latency_ms,
+        DOWNLOAD: float(budget.download_bytes),
+    }
+
+
+def _missed(measured: Footprint, budget: Budget) -> dict[str, float]:
+    """By which factor, above 1, a sub-model is over each limit that it is over."""
+    factors = {
+        MEMORY: measured.peak_bytes / budget.memory_bytes,
+        LATENCY: measured.latency_ms / budget.latency_ms,
+    }
+    return {name: factor for name, factor in factors.items() if factor > 1}

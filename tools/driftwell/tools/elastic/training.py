@@ -1,0 +1,106 @@
+"""Plain supervised training, and how right a network is. The same seed gives the same weights."""
+
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from driftwell.messages.images import Pixels
+from driftwell.models.network import Preparation
+from driftwell.tools.elastic.samples import Numbers, Samples
+
+AT_ONCE: Final = 256
+"""Images of one forward pass when answering."""
+MIN_BATCH: Final = 2
+"""BatchNorm cannot train on one image alone."""
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+"""Scalar of logits (N, C) and labels (N,)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Effort:
+    """How long and how hard a network is trained, with Adam."""
+
+    epochs: int
+    rate: float
+    batch: int
+    """Images, at least 2."""
+
+
+def train(
+    module: nn.Module,
+    samples: Samples,
+    prepare: Preparation,
+    effort: Effort,
+    *,
+    seed: Sequence[int],
+    loss: Loss = functional.cross_entropy,
+    learning: Iterable[nn.Parameter] | None = None,
+    still: Iterable[nn.Module] = (),
+) -> None:
+    """Train a module in place; it is in evaluation mode afterwards.
+
+    Args:
+        module: From (N, C, H, W) to logits (N, classes).
+        samples: At least 2.
+        prepare: From pixels to the module's input.
+        effort: Adam starts anew with every call.
+        seed: Of the order of the images.
+        loss: Of a batch.
+        learning: Those of its parameters that learn; None: all.
+        still: Parts of it that stay in evaluation mode meanwhile.
+    """
+    source = np.random.default_rng(seed)
+    learned = list(module.parameters() if learning is None else learning)
+    optimizer = torch.optim.Adam(learned, effort.rate)
+    module.train()
+    for part in still:
+        part.eval()
+    for _ in range(effort.epochs):
+        for chosen in batches(source.permutation(len(samples)), effort.batch):
+            logits: Tensor = module(prepare(samples.images[chosen]))
+            lost = loss(logits, torch.from_numpy(samples.labels[chosen]))
+            optimizer.zero_grad()
+            lost.backward()
+            optimizer.step()
+    module.eval()
+
+
+def batches(order: Numbers, size: int) -> Iterator[Numbers]:
+    """Cut an order of images into batches; a single image left over joins the last one.
+
+    Args:
+        order: (N,)
+        size: Of a batch, at least 2.
+    """
+    cuts = list(range(0, len(order), size))
+    if len(cuts) > 1 and len(order) - cuts[-1] < MIN_BATCH:
+        cuts.pop()
+    for first, end in zip(cuts, [*cuts[1:], len(order)], strict=True):
+        yield order[first:end]
+
+
+def predict(module: nn.Module, images: Pixels, prepare: Preparation) -> Numbers:
+    """The most probable class of each image: uint8 (N, H, W, C) -> int64 (N,)."""
+    module.eval()
+    answers = [np.empty(0, np.int64)]
+    with torch.inference_mode():
+        for first in range(0, len(images), AT_ONCE):
+            logits: Tensor = module(prepare(images[first : first + AT_ONCE]))
+            answers.append(logits.argmax(dim=1).numpy())
+    return np.concatenate(answers)
+
+
+def accuracy(answers: Numbers, labels: Numbers) -> float:
+    """Percent of answers (N,) that are the labels (N,); N >= 1."""
+    return 100 * float(np.mean(answers == labels))
+
+
+def evaluate(module: nn.Module, samples: Samples, prepare: Preparation) -> float:
+    """Percent of one or more samples that a module answers rightly."""
+    return accuracy(predict(module, samples.images, prepare), samples.labels)
