@@ -79,7 +79,9 @@ curve)
     bench curve-own "$four" --images 1000 --method own
     ;;
 devices)
-    started devices "$four" --method driftwell --devices 4 --pooling cohort
+    # Versions of 60 kB, so that a device takes no more bytes than one with cema.
+    started devices "$four" --method driftwell --devices 4 --pooling cohort \
+        --cloud-set driftwell:method.versions.limit_bytes=60000
     bench devices "$four" --method cema --devices 4 --pooling alone
     ;;
 ablation)
