@@ -100,12 +100,30 @@ def test_a_restart_forgets_the_answers_but_not_the_value() -> None:
 
 
 def test_nonsense_changes_nothing() -> None:
-    """NaN has no classes, and one image no neighbours."""
-    effect = DesignEffect()
+    """NaN has no classes, and one image no neighbours; what comes after counts as ever."""
+    effect, clean = DesignEffect(), DesignEffect()
     effect.take_in(np.full((64, CLASSES), np.nan, np.float32))
     effect.take_in(answers(np.array([1])))
-
     assert effect.value == 1
+
+    clean.take_in(answers(np.array([1])))
+    for one in (effect, clean):
+        one.take_in(answers(np.repeat([1, 2, 3, 4], 16)))
+    assert effect.value == clean.value > 10
+
+
+def test_another_domain_begins_without_the_answers_of_the_last(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    """They may be few classes of a network that was lost; a new version of the same keeps them."""
+    bundle: Bundle = tiny.make_bundle(tmp_path_factory.mktemp("bundle"), "edge")
+    network = bundle.network(own_statistics=StatisticsSettings(design_effect=True))
+    network.logits(np.repeat(tiny.make_images(1), 64, axis=0))
+    runs = network._runs
+    assert runs is not None
+    for elsewhere, is_empty in ((False, False), (True, True)):
+        network.restart_statistics(elsewhere=elsewhere)
+        assert (runs._means is None) == is_empty
 
 
 def test_a_network_leans_on_its_version_while_images_come_in_runs(

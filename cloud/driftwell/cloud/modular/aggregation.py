@@ -63,8 +63,8 @@ def fold_in(
     return {
         name: np.asarray(
             (1 - share) * array.astype(np.float64)
-            + share / mass * sum(
-                weight * one.arrays[name].astype(np.float64)
+            + sum(
+                share * (weight / mass) * one.arrays[name].astype(np.float64)
                 for weight, one in zip(weights, contributions, strict=True)
             ),
             np.float32,

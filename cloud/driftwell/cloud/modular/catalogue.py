@@ -1,10 +1,10 @@
 """The cloud's modules, each with a version of its own.
 
 Nobody waits for rounds: a module gets a new version when somebody's update is folded into it,
-and a device fetches what it lacks. A version is published as a difference from the one before, in
-few bits, and what that difference leads to is the version: both ends hold the same bits. Who is
-some versions behind fetches the differences between; who holds nothing, or is too far behind,
-the whole module.
+and a device fetches what it lacks. A version is what a difference from the one before, in few
+bits, leads to: who applies the difference holds the same bits. So who is some versions behind
+needs the differences between; who holds nothing, or is too far behind, the whole module. Here is
+counted what that takes; handing it out is somebody else's.
 
 An update says which version it began with, so late and repeated ones are normal: within what is
 kept they count less, beyond it they are refused.
@@ -93,7 +93,7 @@ class Catalogue:
         """
         kept = self._kept[address]
         whole = sum(array.nbytes for array in kept[-1].arrays.values())
-        if held is None or not self._is_kept(address, held):
+        if held is None or not self._is_kept(address, held) or held > self._newest[address]:
             return whole
         behind = self._newest[address] - held
         return min(whole, sum(kept[-1 - back].size_bytes for back in range(behind)))

@@ -80,21 +80,9 @@ def train_offline(
     Returns:
         For each layer the gate labels (C, modules) of the second stage; none if it was left out.
     """
-    generator = torch.Generator().manual_seed(seed)
-    targets = torch.from_numpy(labels)
-    of = settings.joint_epochs + settings.ability_epochs
-    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
-    for number in range(settings.joint_epochs):
-        loss = _epoch(network, inputs, targets, settings, optimiser, generator, guides=None)
-        report(Epoch(number + 1, of, "joint", loss))
-    if not settings.ability_epochs:
-        return []
-    labelled = [_labels_of(load, settings) for load in mean_gates(network, inputs, labels)]
-    guides = [torch.from_numpy(label).float() for label in labelled]
-    for number in range(settings.ability_epochs):
-        loss = _epoch(network, inputs, targets, settings, optimiser, generator, guides=guides)
-        report(Epoch(settings.joint_epochs + number + 1, of, "ability", loss))
-    return labelled
+    with torch.random.fork_rng(devices=[]):  # what the network's own layers draw, as of Dropout
+        torch.manual_seed(seed)
+        return _train(network, inputs, labels, settings, seed, report)
 
 
 def mean_gates(
@@ -193,3 +181,28 @@ def _batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Ten
         chosen = order[first : first + batch]
         if len(chosen) > 1:  # BatchNorm needs two
             yield chosen
+
+
+def _train(
+    network: ModularNetwork,
+    inputs: Tensor,
+    labels: NDArray[np.int64],
+    settings: OfflineSettings,
+    seed: int,
+    report: Callable[[Epoch], None],
+) -> list[NDArray[np.float64]]:
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.from_numpy(labels)
+    of = settings.joint_epochs + settings.ability_epochs
+    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
+    for number in range(settings.joint_epochs):
+        loss = _epoch(network, inputs, targets, settings, optimiser, generator, guides=None)
+        report(Epoch(number + 1, of, "joint", loss))
+    if not settings.ability_epochs:
+        return []
+    labelled = [_labels_of(load, settings) for load in mean_gates(network, inputs, labels)]
+    guides = [torch.from_numpy(label).float() for label in labelled]
+    for number in range(settings.ability_epochs):
+        loss = _epoch(network, inputs, targets, settings, optimiser, generator, guides=guides)
+        report(Epoch(settings.joint_epochs + number + 1, of, "ability", loss))
+    return labelled

@@ -8,6 +8,7 @@ apart in training, by the selector's choice.
 
 import copy
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Annotated, Final
 
 import msgspec
@@ -30,6 +31,10 @@ from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pairs import Layer, Pair, find_pairs, hidden_channels
 from driftwell.models.modular.selector import Selector
 
+PROBES: Final = 4
+"""Random inputs on which a cut network is compared with what it was."""
+UNLIKE: Final = 1e-3
+"""Difference of logits that is no rounding any more."""
 APART: Final = 0.01
 """Noise on copies of a slice, as a share of their weights' standard deviation."""
 
@@ -46,6 +51,12 @@ class Structure(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields
     layers: Annotated[int, msgspec.Meta(ge=1, le=1000)] | None = None
     """Only the last so many blocks become module layers; None: all."""
 
+    def __post_init__(self) -> None:
+        if self.modules <= self.slices:
+            raise ValueError(
+                f"modules must be more than the {self.slices} slices: all of these, and the bypass"
+            )
+
 
 def decompose(
     network: nn.Module, example: Tensor, structure: Structure, *, seed: int
@@ -59,22 +70,22 @@ def decompose(
         seed: Of the noise that sets copies apart, and of the selector's first weights.
 
     Raises:
-        BundleError: if the network has no block that could be cut.
+        BundleError: if the network has no block that could be cut, or computes something else
+            once it is cut.
     """
-    trunk = copy.deepcopy(network).eval()
-    pairs = find_pairs(trunk, at_least=structure.slices)
+    pairs = find_pairs(network, at_least=structure.slices)
     if structure.layers is not None:
         pairs = pairs[-structure.layers :]
-    board = Board()
-    generator = torch.Generator().manual_seed(seed)
-    places = [
-        _cut(trunk, pair, structure, number, board, generator) for number, pair in enumerate(pairs)
-    ]
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
-        selector = Selector(tuple(example.shape[1:]), [place.total for place in places])
-    modular = ModularNetwork(trunk, selector.eval(), places, board, active=structure.active)
-    _try(modular, network, example)
+    probe = torch.randn(PROBES, *example.shape[1:], generator=torch.Generator().manual_seed(seed))
+    modular = _build(network, pairs, probe, structure, seed)
+    dead = _false_shortcuts(modular, structure, probe)
+    if dead:
+        pairs = tuple(
+            replace(pair, bypass="none") if number in dead else pair
+            for number, pair in enumerate(pairs)
+        )
+        modular = _build(network, pairs, probe, structure, seed)
+    _require_same(modular, network, structure, probe)
     return modular
 
 
@@ -147,15 +158,12 @@ def _narrow(sub: ModularNetwork, place: Place, number: int, wanted: tuple[int, .
         place.first, place.norm, place.second, place.bypass, wanted,
         tuple(place.widths[where] for where in at), place.total,
     )  # fmt: skip
-    is_silent = not channels  # the bypass alone keeps a channel that says nothing
-    channels = channels or [0]
+    channels = channels or [0]  # the bypass alone keeps one of which nothing is heard
     first = take_hidden(first_layer(trunk, place), channels, side="out")
     if place.norm is not None:
         norm = take_hidden(trunk.get_submodule(place.norm), channels, side="out")
         _replace(trunk, place.norm, norm)
     second = take_hidden(gated.layer, channels, side="in")
-    if is_silent:
-        nn.init.zeros_(second.get_parameter("weight"))
     _put(trunk, narrowed, (first, second), number, sub.board, gated.scale)
     return narrowed
 
@@ -210,13 +218,62 @@ def _replace(trunk: nn.Module, name: str, module: nn.Module) -> None:
     setattr(trunk.get_submodule(parent), own, module)
 
 
-def _try(modular: ModularNetwork, network: nn.Module, example: Tensor) -> None:
-    """One forward pass, so that a network whose own `forward` goes around its layers is told."""
+def _build(
+    network: nn.Module, pairs: Sequence[Pair], probe: Tensor, structure: Structure, seed: int
+) -> ModularNetwork:
+    trunk = copy.deepcopy(network).eval()
+    board = Board()
+    generator = torch.Generator().manual_seed(seed)
+    places = [
+        _cut(trunk, pair, structure, number, board, generator) for number, pair in enumerate(pairs)
+    ]
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        selector = Selector(tuple(probe.shape[1:]), [place.total for place in places])
+    return ModularNetwork(trunk, selector.eval(), places, board, active=structure.active)
+
+
+def _false_shortcuts(modular: ModularNetwork, structure: Structure, probe: Tensor) -> set[int]:
+    """Layers whose bypass leaves nothing of the input: no shortcut goes around them after all."""
+    dead = set()
+    for number, place in enumerate(modular.places):
+        if place.bypass != "shortcut":
+            continue
+        gates = _even_gates(modular, structure)
+        gates[number] = torch.zeros(1, len(place.held))
+        gates[number][:, place.widths.index(0)] = 1
+        if float(_answer(modular, probe, gates).std(dim=0).max()) < UNLIKE:
+            dead.add(number)
+    return dead
+
+
+def _require_same(
+    modular: ModularNetwork, network: nn.Module, structure: Structure, probe: Tensor
+) -> None:
+    """Whether layers are used as their names and places made it seem: else the answer differs."""
+    with torch.inference_mode():
+        expected = copy.deepcopy(network).eval()(probe)
+    got = _answer(modular, probe, _even_gates(modular, structure))
+    if got.shape != expected.shape or not torch.allclose(got, expected, rtol=UNLIKE, atol=UNLIKE):
+        raise BundleError(
+            f"cut into modules, {type(network).__name__} computes something else: its forward pass "
+            "uses its layers in another way than their names or their order say"
+        )
+
+
+def _even_gates(modular: ModularNetwork, structure: Structure) -> list[Tensor]:
+    """One set of slices alike, the others shut: what the trained blocks did."""
+    gates = []
+    for place in modular.places:
+        even = torch.zeros(1, len(place.held))
+        even[:, : structure.slices] = 1 / structure.slices
+        gates.append(even)
+    return gates
+
+
+def _answer(modular: ModularNetwork, probe: Tensor, gates: Sequence[Tensor]) -> Tensor:
     try:
         with torch.inference_mode():
-            expected = copy.deepcopy(network).eval()(example[:1])
-            got = modular(example[:1])
+            return modular.answer(probe, [one.expand(len(probe), -1) for one in gates])
     except (RuntimeError, ValueError, IndexError, KeyError, AttributeError) as error:
         raise BundleError(f"the network does not run once it is cut: {error}") from error
-    if got.shape != expected.shape:
-        raise BundleError(f"cut, the network gives {tuple(got.shape)}, not {tuple(expected.shape)}")

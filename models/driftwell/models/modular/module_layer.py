@@ -3,11 +3,11 @@
 The hidden channels of every module stand one after the other in one wide pair of layers, and
 the gates scale them in front of the second. That is the weighted sum of the modules' answers,
 
-    y = b + c sum_i g_i f_i(x),   f_i(x) = W2_i act(norm_i(W1_i x + b1_i)),
+    y = b + c sum_i g_i f_i(x) + g_bypass x,   f_i(x) = W2_i act(norm_i(W1_i x + b1_i)),
 
 in two calls, whatever their number: many small convolutions one by one are slower on a CPU. A
-module with a gate of 0 adds nothing. The bypass is a module without channels: `c` times its
-gate of the input, or nothing where a shortcut brings that anyway. `b` and `c` are the layer's.
+module with a gate of 0 adds nothing. The last term is there where the bypass passes the input on;
+where a shortcut brings it anyway the bypass has nothing to do. `b` and `c` are the layer's.
 """
 
 import copy
@@ -85,15 +85,22 @@ class GatedSecond(nn.Module):
         self._bypass = place.widths.index(0) if 0 in place.widths else -1
         repeats = torch.tensor(place.widths)
         module_of = torch.arange(len(repeats)).repeat_interleave(repeats)
+        self._factor = scale
         if not len(module_of):  # the bypass alone: torch has no layers without channels
             module_of = torch.zeros(1, dtype=torch.long)
+            self._factor = (
+                0.0  # so there is one, of which nothing is heard and which learns nothing
+            )
         self.register_buffer("_module_of", module_of, persistent=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
         """(N, hidden channels, ...) -> (N, channels out, ...)."""
         gates = self.board.gates[self.number]
-        spread = gates[:, self._module_of] * self.scale
-        gated = hidden * spread.view(*spread.shape, *(1,) * (hidden.dim() - 2))
+        spread = gates[:, self._module_of] * self._factor
+        between = (1,) * (hidden.dim() - 2)
+        is_last = isinstance(self.layer, nn.Linear)  # else channels are the second axis
+        shape = (len(gates), *between, -1) if is_last else (len(gates), -1, *between)
+        gated = hidden * spread.view(shape)
         answer: Tensor = self.layer(gated)
         if self.passes_on:
             bypass = gates[:, self._bypass].view(-1, *(1,) * (answer.dim() - 1))

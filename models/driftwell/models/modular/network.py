@@ -72,8 +72,11 @@ class ModularNetwork(nn.Module):
     def answer(self, inputs: Tensor, gates: Sequence[Tensor]) -> Tensor:
         """Inputs (N, ...) to logits (N, classes), with these gates (N, modules held) a layer."""
         self.board.gates = list(gates)
-        logits: Tensor = self.trunk(inputs)
-        self.board.gates = []
+        try:
+            logits: Tensor = self.trunk(inputs)
+        finally:  # a pass that failed leaves nothing behind, or no copy could be made any more
+            self.board.gates = []
+            self.board.inputs.clear()
         return logits
 
     def importance(self, inputs: Tensor) -> list[Tensor]:

@@ -50,9 +50,11 @@ def residual_blocks(module: nn.Module, name: str) -> Iterator[Pair]:
     """Blocks of two convolutions, as ResNets with 18, 20, 34, 56 layers have them."""
     first, second = getattr(module, "conv1", None), getattr(module, "conv2", None)
     norms = getattr(module, "bn1", None), getattr(module, "bn2", None)
-    if hasattr(module, "conv3") or not _are_pair(first, second):
+    if isinstance(module, nn.Sequential) or hasattr(module, "conv3"):
         return
-    if all(isinstance(norm, _BatchNorm) for norm in norms):
+    if not _are_pair(first, second):
+        return
+    if all(_follows(norm, layer) for norm, layer in zip(norms, (first, second), strict=True)):
         names = [f"{name}.{part}" if name else part for part in ("conv1", "bn1", "conv2", "bn2")]
         yield Pair(names[0], names[1], names[2], names[3], "shortcut")
 
@@ -61,7 +63,9 @@ def chains(module: nn.Module, name: str) -> Iterator[Pair]:
     """Layers one after the other in an `nn.Sequential`: VGGs and MLPs."""
     if not isinstance(module, nn.Sequential):
         return
-    children = list(module.named_children())
+    # All of them: `named_children` leaves out an activation that is used a second time.
+    every = module.named_modules(remove_duplicate=False)
+    children = [(own, child) for own, child in every if own and "." not in own]
     for place, (_, first) in enumerate(children):
         pair = _pair_from(children, place) if isinstance(first, Layer) else None
         if pair is not None:
@@ -75,21 +79,23 @@ DECOMPOSERS: Final[dict[str, Decomposer]] = {"residual blocks": residual_blocks,
 def find_pairs(network: nn.Module, *, at_least: int) -> tuple[Pair, ...]:
     """The network's pairs with at least so many hidden channels, in the network's order.
 
-    Of pairs that share a layer the one with the most parameters stays.
+    Of pairs that share a layer the one with the most parameters stays. The last linear layer is
+    in none of them.
 
     Raises:
         BundleError: if there is none.
     """
     modules = dict(network.named_modules())
     order = {name: place for place, name in enumerate(modules)}
-    found = {
+    found = [
         pair
         for name, module in modules.items()
         for decompose in DECOMPOSERS.values()
         for pair in decompose(module, name)
-    }
+    ]
     chosen: list[Pair] = []
-    taken: set[str] = set()
+    heads = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
+    taken = set(heads[-1:])  # what tells classes apart stays whole
     for pair in sorted(found, key=lambda one: (-_parameters(modules, one), order[one.first])):
         if hidden_channels(modules[pair.first]) < at_least or taken & {pair.first, pair.second}:
             continue
@@ -118,6 +124,13 @@ def _are_pair(first: object, second: object) -> bool:
     if isinstance(first, nn.Linear) and isinstance(second, nn.Linear):
         return first.out_features == second.in_features
     return False
+
+
+def _follows(norm: object, layer: object) -> bool:
+    """Whether a normalisation could stand behind a convolution."""
+    if not isinstance(norm, _BatchNorm) or not isinstance(layer, nn.Conv2d):
+        return False
+    return norm.num_features == layer.out_channels
 
 
 def _pair_from(children: Sequence[tuple[str, nn.Module]], place: int) -> Pair | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import ArrayError
-from driftwell.models.modular.module_layer import Place, first_layer, second_layer
+from driftwell.models.modular.module_layer import first_layer, second_layer
 from driftwell.models.modular.network import ModularNetwork
 
 Arrays = Mapping[str, NDArray[np.float32]]
@@ -67,13 +67,6 @@ def write_trunk(network: ModularNetwork, arrays: Arrays) -> None:
 def piece_digest(arrays: Arrays) -> str:
     """The name of a piece."""
     return digest_arrays(arrays)
-
-
-def module_bytes(place: Place, network: ModularNetwork, layer: int) -> list[int]:
-    """What each module of a layer that the network holds takes, in bytes, as float32."""
-    return [
-        sum(view.numel() * 4 for _, view in _views(network, layer, module)) for module in place.held
-    ]
 
 
 def _views(network: ModularNetwork, layer: int, module: int) -> Iterator[tuple[str, Tensor]]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from driftwell.messages.errors import BundleError
 from driftwell.models.cifar_resnet import cifar_resnet
 from driftwell.models.modular.decomposition import Structure, decompose, derive
+from driftwell.models.modular.module_layer import second_layer
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pairs import find_pairs
 from driftwell.models.network import Network
@@ -85,7 +86,7 @@ def test_one_set_of_slices_at_even_gates_is_the_trained_network(network: nn.Modu
 
 
 def test_a_sub_model_answers_as_the_whole_with_the_others_shut(network: nn.Module) -> None:
-    """To the bit: what is not held is what a gate of 0 leaves out."""
+    """What is not held is what a gate of 0 leaves out."""
     modular = cut(network)
     chosen = [(0, 3, 5) if number % 2 else (1, 8) for number in range(len(modular.places))]
     sub = derive(modular, chosen)
@@ -119,13 +120,29 @@ def test_a_sub_model_of_a_sub_model(network: nn.Module) -> None:
 
 
 def test_every_layer_by_its_bypass_alone(network: nn.Module) -> None:
-    """No channels at all: the input is what is left, and it is not scaled."""
+    """It answers, and whatever its weights learn is not heard: the bypass stays one."""
     modular = cut(network)
     chosen = [(8,) if 0 in place.widths else (0,) for place in modular.places]
     sub = derive(modular, chosen)
-
     with torch.inference_mode():
-        assert torch.isfinite(sub(inputs())).all()
+        before = sub(inputs())
+        for place in sub.places:
+            if place.widths == (0,):
+                nn.init.normal_(second_layer(sub.trunk, place).layer.weight)
+
+        assert torch.isfinite(before).all()
+        assert torch.equal(sub(inputs()), before)
+
+
+def test_a_bypass_passes_its_input_on() -> None:
+    """As it is: not scaled, and with the layer's bias only."""
+    chain = nn.Sequential(nn.Conv2d(3, 8, 3, padding=1), nn.ReLU(), nn.Conv2d(8, 3, 1))
+    sub = derive(cut(chain.eval()), [(8,)])
+
+    bias = chain.get_parameter("2.bias")
+    with torch.inference_mode():
+        expected = inputs() + bias.view(1, 3, 1, 1)
+        torch.testing.assert_close(sub(inputs()), expected)
 
 
 def test_it_is_a_network_like_any_other(network: nn.Module) -> None:
@@ -155,7 +172,7 @@ def test_the_same_seed_gives_the_same_modules(network: nn.Module) -> None:
 
 def test_only_the_last_blocks() -> None:
     """Most parameters are in the deep ones."""
-    structure = Structure(modules=4, slices=SLICES, layers=1)
+    structure = Structure(modules=5, slices=SLICES, layers=1)
     modular = decompose(resnet(), inputs(1), structure, seed=0)
 
     assert [place.first for place in modular.places] == ["layer3.0.conv1"]
@@ -165,7 +182,7 @@ def test_of_pairs_that_share_a_layer_the_largest_stays() -> None:
     """The wide layer of an MLP, not the narrow ones beside it."""
     pairs = [(pair.first, pair.second) for pair in find_pairs(mlp(), at_least=SLICES)]
 
-    assert pairs == [("3", "7"), ("9", "11")]
+    assert pairs == [("3", "7")]
     assert [pair.first for pair in find_pairs(mlp(), at_least=20)] == ["3"]
 
 
@@ -189,3 +206,109 @@ def test_a_sub_model_lacks_what_the_other_lacks() -> None:
         derive(modular, [()] * count)
     with pytest.raises(BundleError, match="layers are chosen"):
         derive(modular, [(0,)])
+
+
+class PreActivation(nn.Module):
+    """Its layers have the names of a ResNet's block, and another order."""
+
+    def __init__(self, channels_in: int, channels_out: int) -> None:
+        super().__init__()
+        self.bn1, self.conv1 = nn.BatchNorm2d(channels_in), nn.Conv2d(channels_in, 8, 3, padding=1)
+        self.bn2, self.conv2 = nn.BatchNorm2d(8), nn.Conv2d(8, channels_out, 3, padding=1)
+
+    def forward(self, features: Tensor) -> Tensor:
+        hidden = self.conv1(torch.relu(self.bn1(features)))
+        return torch.as_tensor(self.conv2(torch.relu(self.bn2(hidden))).mean(dim=(2, 3)))
+
+
+class Attending(nn.Module):
+    """Its hidden channels see each other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.conv2, self.bn2 = nn.Conv2d(8, 3, 3, padding=1), nn.BatchNorm2d(3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = torch.softmax(5 * self.bn1(self.conv1(images)), dim=1)
+        return torch.as_tensor((images + self.bn2(self.conv2(hidden))).mean(dim=(2, 3)))
+
+
+class NoShortcut(nn.Module):
+    """The same names, and nothing goes around."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.conv1, self.bn1 = nn.Conv2d(3, 8, 3, padding=1), nn.BatchNorm2d(8)
+        self.conv2, self.bn2 = nn.Conv2d(8, 6, 3, padding=1), nn.BatchNorm2d(6)
+
+    def forward(self, images: Tensor) -> Tensor:
+        hidden = self.bn2(self.conv2(torch.relu(self.bn1(self.conv1(images)))))
+        return torch.as_tensor(hidden.mean(dim=(2, 3)))
+
+
+def test_a_network_that_would_compute_something_else_is_refused() -> None:
+    """Names are not believed: the cut network must give the old answers."""
+    block = PreActivation(8, 8)
+    for norm in (block.bn1, block.bn2):
+        nn.init.uniform_(norm.running_var, 0.2, 3)  # type: ignore[arg-type]
+        nn.init.uniform_(norm.running_mean, 0.2, 3)  # type: ignore[arg-type]
+
+    with pytest.raises(BundleError, match="does not run once it is cut"):
+        cut(nn.Sequential(nn.Conv2d(3, 8, 1), block).eval())
+    with pytest.raises(BundleError, match="cannot be cut"):
+        cut(PreActivation(3, 5).eval())
+    with pytest.raises(BundleError, match="computes something else"):
+        cut(Attending().eval())
+
+
+def test_a_block_without_a_shortcut_has_no_bypass() -> None:
+    """One that does nothing would leave nothing of the image."""
+    modular = cut(NoShortcut().eval())
+
+    assert modular.places[0].bypass == "none"
+    assert 0 not in modular.places[0].widths
+
+
+def test_an_activation_that_is_used_twice_is_not_overlooked() -> None:
+    """The normalisation behind it must not be folded through it."""
+    act = nn.ReLU()
+    chain = nn.Sequential(
+        nn.Conv2d(3, 8, 3), act, nn.Conv2d(8, 4, 3), act, nn.BatchNorm2d(4), nn.Flatten()
+    ).eval()
+    nn.init.uniform_(chain[4].running_mean, 0.2, 1)  # type: ignore[arg-type]
+
+    assert [pair.fold for pair in find_pairs(chain, at_least=SLICES)] == [None]
+    assert cut(chain)(inputs()).shape == chain(inputs()).shape
+
+
+def test_linear_layers_over_tokens_are_gated_by_channel() -> None:
+    """(N, tokens, channels): also where there are as many tokens as channels."""
+    mixer = nn.Sequential(nn.Linear(6, 8), nn.GELU(), nn.Linear(8, 6), nn.LayerNorm(6),
+                          nn.Linear(6, 3)).eval()  # fmt: skip
+    example = torch.randn(2, 8, 6)
+    modular = decompose(mixer, example, Structure(modules=6, slices=4, active=2), seed=0)
+    gates = torch.zeros(2, 6)
+    gates[:, 1] = 1
+    with torch.inference_mode():
+        got = modular.answer(example, [gates])
+        hidden = torch.nn.functional.gelu(mixer[0](example))
+        mask = torch.zeros(8)
+        mask[2:4] = 4.0  # the second of four slices, times their number
+        expected = mixer[3:](mixer[2](hidden * mask))
+    torch.testing.assert_close(got, expected)
+
+
+def test_a_pass_that_fails_leaves_nothing_behind() -> None:
+    """Or the next sub-model could not be made."""
+    modular = cut(mlp().eval())
+    with pytest.raises(RuntimeError):
+        modular.answer(torch.randn(2, 3, 4, 4), even_gates(modular, 2))
+
+    assert derive(modular, [(0,)])(inputs()).shape == (5, 10)
+
+
+def test_slices_need_as_many_modules_and_a_bypass() -> None:
+    """With fewer a part of the trained network would be thrown away."""
+    with pytest.raises(ValueError, match="more than the 8 slices"):
+        Structure(modules=8, slices=8)

@@ -9,7 +9,6 @@ from driftwell.models.cifar_resnet import cifar_resnet
 from driftwell.models.modular.decomposition import Structure, decompose, derive
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import (
-    module_bytes,
     piece_digest,
     read_module,
     read_trunk,
@@ -72,13 +71,8 @@ def test_a_module_has_one_name_wherever_it_is_held(modular: ModularNetwork) -> N
 
 
 def test_the_bypass_is_nothing(modular: ModularNetwork) -> None:
-    """No arrays, no bytes; and the other modules' bytes are those of their arrays."""
-    place = modular.places[2]
-    sizes = module_bytes(place, modular, 2)
-
+    """No arrays: nothing to fetch and nothing to learn."""
     assert read_module(modular, 2, LAST) == {}
-    assert sizes[LAST] == 0
-    assert sizes[0] == sum(array.nbytes for array in read_module(modular, 2, 0).values())
 
 
 def test_a_module_that_does_not_fit_changes_nothing(modular: ModularNetwork) -> None:
@@ -106,8 +100,19 @@ def test_what_was_written_is_what_answers(modular: ModularNetwork) -> None:
     """A module is in use at once, and the others stay as they are."""
     zeros = {name: np.zeros_like(array) for name, array in read_module(modular, 1, 3).items()}
     neighbour = read_module(modular, 1, 2)
-    write_module(modular, 1, 3, zeros)
+    images = torch.randn(4, 3, 8, 8)
+    gates = [torch.zeros(4, 6) for _ in modular.places]
+    for layer in gates:
+        layer[:, 3] = 1
+    with torch.inference_mode():
+        before = modular.answer(images, gates)
+        write_module(modular, 1, 3, zeros)
+        after_it = modular.answer(images, gates)
+        gates[1][:, 3], gates[1][:, LAST] = 0, 1
+        by_bypass = modular.answer(images, gates)
 
     assert not any(array.any() for array in read_module(modular, 1, 3).values())
+    assert not torch.equal(before, after_it)
+    assert torch.equal(after_it, by_bypass)  # a module of zeros does what the bypass does
     after = read_module(modular, 1, 2)
     assert all(np.array_equal(after[name], neighbour[name]) for name in neighbour)

@@ -9,12 +9,14 @@ from numpy.typing import NDArray
 from torch import nn
 
 from driftwell.cloud.modular.catalogue import Address, Catalogue, Update
+from driftwell.messages.errors import BundleError
 from driftwell.messages.images import Pixels
 from driftwell.models.modular.decomposition import derive
 from driftwell.models.modular.module_layer import first_layer, second_layer
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import read_module
 from driftwell.models.network import Preparation
+from driftwell.models.normalisation import is_normalisation
 from driftwell.tools.elastic.measuring import Footprint, measure_footprint
 from driftwell.tools.elastic.samples import Numbers, Samples
 from driftwell.tools.elastic.training import Effort, predict, train
@@ -44,13 +46,18 @@ class ModularDevice:
         """Of all modules it has fetched; those it does not run now are kept on its disk."""
         self._head: State | None = None
 
-    @property
-    def held(self) -> tuple[frozenset[int], ...]:
-        """For each layer the modules it has a version of."""
-        layers = range(len(self._network.places))
-        return tuple(
-            frozenset(module for layer, module in self._versions if layer == one) for one in layers
-        )
+    def fetch_bytes(self, catalogue: Catalogue) -> list[NDArray[np.float64]]:
+        """What it would fetch to run each module of the whole model, for each layer (modules,)."""
+        return [
+            np.array(
+                [
+                    catalogue.fetch_bytes((layer, module), self._versions.get((layer, module)))
+                    for module in range(place.total)
+                ],
+                np.float64,
+            )
+            for layer, place in enumerate(self._network.places)
+        ]
 
     def importance(self, samples: Samples) -> Importance:
         """How much its data use each module: all it tells the cloud of them."""
@@ -83,7 +90,7 @@ class ModularDevice:
                 learning += network.trunk.get_submodule(place.norm).parameters()
         train(
             network, samples, self._prepare, effort, seed=seed,
-            learning=learning, still=[network.selector],
+            learning=learning, still=[network.selector, *_norms_of_trunk(network)],
         )  # fmt: skip
         self._head = state_of(_head_of(network))
 
@@ -123,7 +130,19 @@ def _head_of(network: ModularNetwork) -> nn.Linear:
         for layer in network.trunk.modules()
         if isinstance(layer, nn.Linear) and id(layer) not in of_modules
     ]
+    if not heads:
+        raise BundleError("the network has no linear layer of its own that tells classes apart")
     return heads[-1]
+
+
+def _norms_of_trunk(network: ModularNetwork) -> list[nn.Module]:
+    """Normalisation layers that are no module's: their statistics are the cloud's, too."""
+    of_modules = {place.norm for place in network.places}
+    return [
+        layer
+        for name, layer in network.trunk.named_modules()
+        if is_normalisation(layer) and name not in of_modules
+    ]
 
 
 def worth_fetching(importance: Importance, least: float) -> list[NDArray[np.float64]]:

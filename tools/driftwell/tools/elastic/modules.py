@@ -4,15 +4,14 @@ Offline the pre-trained network is cut into modules and trained on the proxy dat
 each device asks the selector which modules its data use, gets a sub-model that fits its budget,
 trains the modules and its own head on its labelled data, and sends back what the modules
 learned. The cloud folds that in, module by module. The head stays with the device: it knows its
-classes.
+classes. The limit of a step's download is for modules: trunk and selector come with the
+installation, and count as traffic only.
 """
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Final
-
-import numpy as np
 
 from driftwell.cloud.modular.aggregation import Contribution
 from driftwell.cloud.modular.catalogue import Address, Catalogue, FoldSettings
@@ -26,7 +25,7 @@ from driftwell.cloud.modular.training import OfflineSettings, train_offline
 from driftwell.messages.errors import InfeasibleBudgetError
 from driftwell.messages.images import Pixels
 from driftwell.models.modular.decomposition import Structure, decompose, derive
-from driftwell.models.modular.pieces import module_bytes, read_module, read_trunk, write_module
+from driftwell.models.modular.pieces import read_module, read_trunk, write_module
 from driftwell.tools.elastic.measuring import Footprint
 from driftwell.tools.elastic.method import Pretrained, Traffic
 from driftwell.tools.elastic.modular_device import Importance, ModularDevice, worth_fetching
@@ -84,16 +83,7 @@ class ElasticModules:
         network = self._pretrained.module()
         self._whole = decompose(network, inputs[:1], settings.structure, seed=self._seed)
         train_offline(self._whole, inputs, proxy.labels, settings.offline, seed=self._seed)
-        measured = measure_costs(self._whole, self._world.problem.shape)
-        self._costs = {
-            **measured,
-            DOWNLOAD: ResourceCost(
-                [
-                    np.array(module_bytes(place, self._whole, layer), np.float64)
-                    for layer, place in enumerate(self._whole.places)
-                ]
-            ),
-        }
+        self._costs = measure_costs(self._whole, self._world.problem.shape)
         self._trunk_bytes = sum(array.nbytes for array in read_trunk(self._whole).values())
         modules = {
             (layer, module): read_module(self._whole, layer, module)
@@ -159,8 +149,10 @@ class ElasticModules:
         self, importance: Importance, limits: Mapping[str, float], device: ModularDevice
     ) -> Sequence[frozenset[int]]:
         wanted = worth_fetching(importance, self._settings.least_importance)
+        download = ResourceCost(device.fetch_bytes(self._catalogue))
+        costs = {**self._costs, DOWNLOAD: download}
         derive_by = plan_modules if self._settings.is_exact else choose_greedily
-        return derive_by(wanted, self._costs, limits, held=device.held).modules
+        return derive_by(wanted, costs, limits).modules
 
 
 def _limits_of(budget: Budget) -> dict[str, float]:

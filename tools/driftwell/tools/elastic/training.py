@@ -61,13 +61,15 @@ def train(
     module.train()
     for part in still:
         part.eval()
-    for _ in range(effort.epochs):
-        for chosen in batches(source.permutation(len(samples)), effort.batch):
-            logits: Tensor = module(prepare(samples.images[chosen]))
-            lost = loss(logits, torch.from_numpy(samples.labels[chosen]))
-            optimizer.zero_grad()
-            lost.backward()
-            optimizer.step()
+    with torch.random.fork_rng(devices=[]):  # what the module's own layers draw, as of Dropout
+        torch.manual_seed(int(source.integers(2**31)))
+        for _ in range(effort.epochs):
+            for chosen in batches(source.permutation(len(samples)), effort.batch):
+                logits: Tensor = module(prepare(samples.images[chosen]))
+                lost = loss(logits, torch.from_numpy(samples.labels[chosen]))
+                optimizer.zero_grad()
+                lost.backward()
+                optimizer.step()
     module.eval()
 
 
