@@ -28,10 +28,9 @@ from driftwell.cloud.modular.knapsack import Choice, Knapsack, Values, fill, fir
 from driftwell.messages.errors import InfeasibleBudgetError
 
 DOWNLOAD: Final = "download_bytes"
-"""The resource that modules a device already holds do not cost."""
+"""The resource that is spent once, when a plan is carried out; what a device holds costs none."""
 
 Layers = Sequence[NDArray[np.float64]]
-Held = Sequence[frozenset[int]]
 Method = Literal["exact", "feasible", "greedy"]
 
 
@@ -69,7 +68,6 @@ def plan_modules(
     costs: Mapping[str, ResourceCost],
     limits: Mapping[str, float],
     *,
-    held: Held | None = None,
     time_limit_s: float = 1.0,
 ) -> ModulePlan:
     """The most important modules within a device's limits.
@@ -79,7 +77,6 @@ def plan_modules(
             each module on the device's own data, about 1 a layer in sum.
         costs: What each resource is needed for, by its name.
         limits: How much the device has of each resource, > 0; one without a limit is left out.
-        held: L sets: the modules that the device has already, which cost no DOWNLOAD.
         time_limit_s: How long HiGHS may search, > 0; twice that if rounding is in its way.
 
     Raises:
@@ -89,7 +86,7 @@ def plan_modules(
     """
     if not (math.isfinite(time_limit_s) and time_limit_s > 0):
         raise ValueError(f"a time limit of {time_limit_s} s")
-    knapsack = _read(importance, costs, limits, held)
+    knapsack = _read(importance, costs, limits)
     _check_each_limit(knapsack)
     start = first_choice(knapsack)
     greedy = fill(knapsack, start) if knapsack.fits(start) else None
@@ -110,8 +107,6 @@ def choose_greedily(
     importance: Layers,
     costs: Mapping[str, ResourceCost],
     limits: Mapping[str, float],
-    *,
-    held: Held | None = None,
 ) -> ModulePlan:
     """A plan without a solver: the best of each layer, then by importance per normalised cost.
 
@@ -122,7 +117,7 @@ def choose_greedily(
         InfeasibleBudgetError: if it finds no sub-model within the limits; there may be one,
             unless `is_proven`.
     """
-    knapsack = _read(importance, costs, limits, held)
+    knapsack = _read(importance, costs, limits)
     _check_each_limit(knapsack)
     start = first_choice(knapsack)
     if not knapsack.fits(start):
@@ -134,7 +129,6 @@ def _read(
     importance: Layers,
     costs: Mapping[str, ResourceCost],
     limits: Mapping[str, float],
-    held: Held | None,
 ) -> Knapsack:
     weights = [_amounts("importance", one) for one in importance]
     sizes = [len(one) for one in weights]
@@ -150,12 +144,6 @@ def _read(
         raise ValueError(f"limits of {', '.join(unknown)}, of which no cost is known")
     if not all(math.isfinite(limit) and limit > 0 for limit in limits.values()):
         raise ValueError(f"limits must be finite and above 0: {dict(limits)}")
-    layers = list(zip(sizes, [()] * len(sizes) if held is None else held, strict=True))
-    if not all(0 <= module < size for size, mine in layers for module in mine):
-        raise ValueError("a held module is of no layer")
-    if DOWNLOAD in costs:
-        is_held = [module in mine for size, mine in layers for module in range(size)]
-        table[list(costs).index(DOWNLOAD), np.array(is_held)] = 0.0
     return Knapsack(
         resources=tuple(costs),
         importance=np.concatenate(weights),

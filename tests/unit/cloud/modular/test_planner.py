@@ -1,117 +1,20 @@
-"""Which modules a device gets: the best there are, never over a limit; and when to ask anew."""
+"""Which modules a device gets: the best there are, and never over a limit."""
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 import pytest
 from hypothesis import given
-from hypothesis import strategies as st
-from hypothesis.strategies import DrawFn
-from numpy.typing import NDArray
+from tests.unit.cloud.modular.plan_cases import COMPUTE, MEMORY, Case, Search, cases, rows, small
 
 from driftwell.cloud.modular.planner import (
     DOWNLOAD,
-    LimitWatch,
     ModulePlan,
-    ReplanSettings,
     ResourceCost,
-    choose_greedily,
-    plan_modules,
-    watch_limits,
-    watch_plan,
 )
 from driftwell.messages.errors import InfeasibleBudgetError, RefusalCode
-
-MEMORY, COMPUTE = "memory_bytes", "compute_ms"
-MANY = 100.0
-
-
-@dataclass(frozen=True)
-class Case:
-    """What a plan is made from."""
-
-    importance: list[NDArray[np.float64]]
-    costs: dict[str, ResourceCost]
-    limits: dict[str, float]
-    held: list[frozenset[int]] | None = None
-
-    def plan(self, time_limit_s: float = 10.0) -> ModulePlan:
-        return plan_modules(
-            self.importance, self.costs, self.limits, held=self.held, time_limit_s=time_limit_s
-        )
-
-    def greedy(self) -> ModulePlan:
-        return choose_greedily(self.importance, self.costs, self.limits, held=self.held)
-
-
-def rows(*layers: Sequence[float]) -> list[NDArray[np.float64]]:
-    """One array a layer."""
-    return [np.array(layer, np.float64) for layer in layers]
-
-
-def small(**limits: float) -> Case:
-    """Two layers; all modules take 12 of memory and 9 of compute, the best 7 and 3."""
-    return Case(
-        importance=rows([0.6, 0.3, 0.1], [0.2, 0.8]),
-        costs={
-            MEMORY: ResourceCost(rows([4, 1, 3], [1, 2]), trunk=1),
-            COMPUTE: ResourceCost(rows([1, 2, 1], [3, 1]), trunk=1),
-        },
-        limits=limits,
-    )
-
-
-@st.composite
-def cases(draw: DrawFn) -> Case:
-    """Up to three layers of up to four modules; whole costs, so that a limit can just be met."""
-    sizes = draw(st.lists(st.integers(1, 4), min_size=1, max_size=3))
-
-    def layers(most: int) -> list[NDArray[np.float64]]:
-        return rows(*[draw(st.lists(st.integers(0, most), min_size=n, max_size=n)) for n in sizes])
-
-    # Most limits are close to what one module of each layer costs, where the best may not fit.
-    names = draw(st.lists(st.sampled_from((MEMORY, COMPUTE, DOWNLOAD)), unique=True))
-    room = st.integers(1, 6 * len(sizes)) | st.integers(1, 40)
-    return Case(
-        importance=[one / MANY for one in layers(int(MANY))],
-        costs={name: ResourceCost(layers(9), draw(st.integers(0, 3))) for name in names},
-        limits={name: draw(room) for name in names if draw(st.integers(0, 4))},
-        held=[draw(st.frozensets(st.integers(0, n - 1))) for n in sizes],
-    )
-
-
-class Search:
-    """All 2^M choices of a case, tried out; `taken`, (K, M), are those that are allowed."""
-
-    def __init__(self, case: Case) -> None:
-        self.case = case
-        sizes = [len(one) for one in self.case.importance]
-        count = sum(sizes)
-        taken = (np.arange(2**count)[:, None] >> np.arange(count)) % 2 == 1
-        parts = np.split(taken, np.cumsum(sizes)[:-1], axis=1)
-        allowed = np.all([part.any(axis=1) for part in parts], axis=0)
-        for name, limit in self.case.limits.items():
-            each = np.concatenate(self.case.costs[name].modules)
-            if name == DOWNLOAD and self.case.held is not None:
-                each = np.where(self.place(self.case.held), 0, each)
-            allowed &= taken @ each + self.case.costs[name].trunk <= limit
-        self.taken: NDArray[np.bool_] = taken[allowed]
-
-    def place(self, modules: Sequence[frozenset[int]]) -> NDArray[np.bool_]:
-        """The choice (M,) of these modules of each layer."""
-        pairs = zip(self.case.importance, modules, strict=True)
-        return np.array([number in mine for one, mine in pairs for number in range(len(one))])
-
-    def with_best(self) -> NDArray[np.bool_]:
-        """Those with the most important module of each layer."""
-        best = self.place([frozenset([int(one.argmax())]) for one in self.case.importance])
-        return self.taken[self.taken[:, best].all(axis=1)]
-
-    def optimum(self, taken: NDArray[np.bool_]) -> float:
-        return float((taken @ np.concatenate(self.case.importance)).max())
 
 
 @given(cases())
@@ -153,7 +56,7 @@ def test_a_greedy_plan_is_within_the_limits_and_no_better(case: Case) -> None:
 @given(cases())
 def test_costs_are_those_of_the_modules(case: Case) -> None:
     """What a plan says it costs is the trunk and its modules, of resources without limit too."""
-    case = replace(case, limits={}, held=None)
+    case = replace(case, limits={})
     plan = case.plan()
     search = Search(case)
 
@@ -196,26 +99,6 @@ def test_if_the_best_do_not_fit_others_do() -> None:
     assert plan.costs == {MEMORY: 5, COMPUTE: 7}
     assert (plan.method, plan.has_best) == ("exact", False)
     assert (greedy.modules, greedy.has_best) == (plan.modules, False)
-
-
-def test_held_modules_cost_no_download() -> None:
-    """What a device has already, it need not fetch; in memory it costs the same."""
-    case = Case(
-        importance=rows([0.7, 0.3], [0.6, 0.4]),
-        costs={
-            DOWNLOAD: ResourceCost(rows([5, 5], [5, 5])),
-            MEMORY: ResourceCost(rows([5, 5], [5, 5])),
-        },
-        limits={DOWNLOAD: 10},
-        held=[frozenset({1}), frozenset()],
-    )
-
-    fetched = case.plan()
-    unaided = replace(case, held=None).plan()
-
-    assert fetched.modules == (frozenset({0, 1}), frozenset({0}))
-    assert fetched.costs == {DOWNLOAD: 10, MEMORY: 15}
-    assert unaided.modules == (frozenset({0}), frozenset({0}))
 
 
 def test_a_limit_no_sub_model_meets_is_named() -> None:
@@ -336,8 +219,6 @@ WRONG: dict[str, dict[str, Any]] = {
     "a limit of nothing": {"limits": {"watts": 3}},
     "no room": {"limits": {MEMORY: 0}},
     "infinite limit": {"limits": {MEMORY: math.inf}},
-    "held of other layers": {"held": [frozenset[int]()]},
-    "held that is not there": {"held": [frozenset({3}), frozenset[int]()]},
 }
 
 
@@ -357,86 +238,3 @@ def test_a_search_has_an_end(time_limit_s: float) -> None:
     """A time limit is above 0, and is one."""
     with pytest.raises(ValueError, match="time limit"):
         small(memory_bytes=9).plan(time_limit_s)
-
-
-PATIENCE = ReplanSettings()
-WATCH = LimitWatch(costs={MEMORY: 80.0}, planned={MEMORY: 100.0, COMPUTE: 10.0})
-
-
-def looked(*looks: tuple[float, dict[str, float]], watch: LimitWatch = WATCH) -> list[str]:
-    """What is said at each (time, limits), one after the other."""
-    reasons: list[str] = []
-    for now_s, present in looks:
-        watch = watch_limits(PATIENCE, watch, present, now_s=now_s)
-        assert watch.is_due == (watch.reason != "")
-        reasons.append(watch.reason)
-    return reasons
-
-
-def limits(memory: float, compute: float = 10.0) -> dict[str, float]:
-    return {MEMORY: memory, COMPUTE: compute}
-
-
-def test_limits_that_wobble_change_nothing() -> None:
-    """As long as the sub-model fits and no limit is far above the plan's, it stays."""
-    assert (
-        looked((0, limits(81)), (40, limits(120)), (80, limits(80)), (900, limits(119))) == [""] * 4
-    )
-
-
-def test_a_limit_below_the_sub_model_is_due_at_once() -> None:
-    """A device is not to run what it has no room for, and it stays due until it is planned anew."""
-    assert looked((0, limits(79)), (0.1, limits(79.9)), (0.2, limits(80))) == ["fallen"] * 2 + [""]
-
-
-def test_a_rise_is_due_when_it_has_lasted() -> None:
-    """More room is used after 30 s of it."""
-    assert looked((5, limits(121)), (34.9, limits(500)), (35, limits(121))) == ["", "", "risen"]
-
-
-def test_a_rise_that_is_interrupted_begins_anew() -> None:
-    """A moment of the old limit, and the wait starts again."""
-    looks = [(0, limits(130)), (20, limits(110)), (31, limits(130)), (60, limits(130))]
-
-    assert looked(*looks, (61, limits(130))) == ["", "", "", "", "risen"]
-
-
-def test_two_short_rises_are_not_a_long_one() -> None:
-    """Each limit waits for itself."""
-    looks = [(0, limits(130)), (20, limits(100, 13)), (40, limits(100, 13))]
-
-    assert looked(*looks, (50, limits(100, 13))) == ["", "", "", "risen"]
-
-
-def test_a_limit_that_is_lifted_has_risen() -> None:
-    """None is more than any; and one that is new is no rise, but may be too little."""
-    assert looked((0, {COMPUTE: 10}), (30, {COMPUTE: 10})) == ["", "risen"]
-    assert looked((0, limits(100) | {DOWNLOAD: 1}), (99, limits(100) | {DOWNLOAD: 1})) == ["", ""]
-    assert looked((0, {MEMORY: 79}), watch=replace(WATCH, planned={})) == ["fallen"]
-
-
-def test_a_clock_that_goes_back_makes_no_rise_older() -> None:
-    """The wait begins anew."""
-    assert looked((100, limits(130)), (50, limits(130)), (79, limits(130)), (80, limits(130))) == [
-        "", "", "", "risen",
-    ]  # fmt: skip
-
-
-def test_what_was_downloaded_is_not_watched() -> None:
-    """Once the modules are there, a smaller limit of downloads takes nothing away."""
-    case = Case(
-        importance=rows([1.0]),
-        costs={DOWNLOAD: ResourceCost(rows([50])), MEMORY: ResourceCost(rows([50]))},
-        limits={DOWNLOAD: 60, MEMORY: 60},
-    )
-    watch = watch_plan(case.plan())
-
-    assert looked((0, {DOWNLOAD: 1, MEMORY: 60}), watch=watch) == [""]
-    assert looked((0, {DOWNLOAD: 60, MEMORY: 49}), watch=watch) == ["fallen"]
-
-
-@pytest.mark.parametrize("limit", [-1.0, math.nan])
-def test_limits_that_are_none_are_refused(limit: float) -> None:
-    """A negative limit or NaN is the caller's fault."""
-    with pytest.raises(ValueError, match="limits"):
-        watch_limits(PATIENCE, WATCH, limits(limit), now_s=0)

@@ -30,18 +30,31 @@ LOCAL_DRAWS, FEDAVG_DRAWS, HETEROFL_DRAWS = 4, 5, 6
 """Second numbers of the seeds of each method's draws."""
 
 
-class NoAdaptation:
+class _OnFullNetwork:
+    """What the three have in common: each device runs the full network, and nothing is prepared."""
+
+    def __init__(self, world: World, seed: int, pretrained: Pretrained) -> None:
+        self._world = world
+        self._seed = seed
+        self._pretrained = pretrained
+
+    def prepare(self) -> None:
+        """Nothing."""
+
+    def footprint(self, device: int) -> Footprint:
+        """Of the full network."""
+        del device
+        return self._world.full
+
+
+class NoAdaptation(_OnFullNetwork):
     """The full pre-trained network on every device."""
 
     name = "none"
 
-    def __init__(self, world: World, _seed: int, pretrained: Pretrained) -> None:
-        self._world = world
-        self._pretrained = pretrained
+    def __init__(self, world: World, seed: int, pretrained: Pretrained) -> None:
+        super().__init__(world, seed, pretrained)
         self._module = pretrained.module()
-
-    def prepare(self) -> None:
-        """Nothing."""
 
     def step(self, number: int) -> Traffic:
         """Nothing but the first download."""
@@ -52,25 +65,15 @@ class NoAdaptation:
         del device
         return predict(self._module, images, self._pretrained.preparation)
 
-    def footprint(self, device: int) -> Footprint:
-        """Of the full network."""
-        del device
-        return self._world.full
 
-
-class LocalAdaptation:
+class LocalAdaptation(_OnFullNetwork):
     """Each device trains its own copy, which it goes on with in the next step."""
 
     name = "local"
 
     def __init__(self, world: World, seed: int, pretrained: Pretrained) -> None:
-        self._world = world
-        self._seed = seed
-        self._pretrained = pretrained
+        super().__init__(world, seed, pretrained)
         self._modules: list[nn.Module] = [pretrained.module() for _ in world.devices]
-
-    def prepare(self) -> None:
-        """Nothing."""
 
     def step(self, number: int) -> Traffic:
         """Train every device for 10 epochs; nothing travels but the first download."""
@@ -85,25 +88,15 @@ class LocalAdaptation:
         """As the device's own copy does."""
         return predict(self._modules[device], images, self._pretrained.preparation)
 
-    def footprint(self, device: int) -> Footprint:
-        """Of the full network."""
-        del device
-        return self._world.full
 
-
-class FedAvg:
+class FedAvg(_OnFullNetwork):
     """One network for all, averaged over the devices by their samples, BatchNorm's too."""
 
     name = "fedavg"
 
     def __init__(self, world: World, seed: int, pretrained: Pretrained) -> None:
-        self._world = world
-        self._seed = seed
-        self._pretrained = pretrained
+        super().__init__(world, seed, pretrained)
         self._module = pretrained.module()
-
-    def prepare(self) -> None:
-        """Nothing."""
 
     def step(self, number: int) -> Traffic:
         """Send the network to every device, train it there for 3 epochs, and average."""
@@ -125,11 +118,6 @@ class FedAvg:
         """As the averaged network does."""
         del device
         return predict(self._module, images, self._pretrained.preparation)
-
-    def footprint(self, device: int) -> Footprint:
-        """Of the full network."""
-        del device
-        return self._world.full
 
 
 def first_download(world: World, pretrained: Pretrained, number: int) -> Traffic:

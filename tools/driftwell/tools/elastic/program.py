@@ -43,7 +43,7 @@ def run_bench(
     Args:
         plan: What to measure.
         methods: Those that the plan may name.
-        report: Gets a line for every run when it ends.
+        report: Gets a line for every run when it begins, and one when it ends.
         out: Takes each result as it comes; None: no file.
 
     Raises:
@@ -65,6 +65,7 @@ def run_bench(
             result = out.known[key]
             report(f"{line} {result.accuracy_run:.2f} % (was there)")
         else:
+            report(line)
             result = msgspec.structs.replace(bench.run(task, methods[task.method]), key=key)
             if out is not None:
                 out.add(result)
