@@ -16,8 +16,15 @@ from hypothesis.strategies import DrawFn, SearchStrategy
 from tests.array_strategies import (
     deltas,
     float32_arrays,
-    named_arrays,
     packed_images,
+)
+from tests.modular_strategies import (
+    blobs,
+    fetches,
+    model_limits,
+    modular_readings,
+    module_updates,
+    submodels,
 )
 
 from driftwell.messages import (
@@ -30,7 +37,6 @@ from driftwell.messages import (
     Link,
     Manifest,
     Message,
-    ModuleUpdate,
     PackedSignature,
     Provenance,
     RefusalCode,
@@ -213,6 +219,7 @@ def device_states() -> SearchStrategy[State]:
         capabilities=st.lists(st.text(max_size=48), max_size=3).map(tuple),
         limits=st.none() | limits,
         software=st.text(max_size=48),
+        model_limits=unset | model_limits(),
     )
 
 
@@ -253,19 +260,7 @@ def telemetries() -> SearchStrategy[Telemetry]:
         inference=inference,
         link=link,
         counters=counters,
-    )
-
-
-def module_updates() -> SearchStrategy[ModuleUpdate]:
-    """Module updates of devices that train."""
-    return st.builds(
-        ModuleUpdate,
-        **envelope_fields(),
-        module=digests,
-        base_version=counts,
-        samples=counts,
-        importance=st.floats(0, 1),
-        arrays=named_arrays(),
+        modular=unset | modular_readings(),
     )
 
 
@@ -277,7 +272,10 @@ MESSAGES: Final[dict[Kind, Callable[[], SearchStrategy[Any]]]] = {
     Kind.STATE: device_states,
     Kind.STREAM: stream_batches,
     Kind.TELEMETRY: telemetries,
-    Kind.UPDATE: module_updates,
+    Kind.UPDATE: lambda: module_updates(envelope_fields()),
+    Kind.BLOB: lambda: blobs(envelope_fields()),
+    Kind.FETCH: lambda: fetches(envelope_fields()),
+    Kind.SUBMODEL: lambda: submodels(envelope_fields()),
 }
 """The strategy of every message type, by the kind of topic it travels on."""
 

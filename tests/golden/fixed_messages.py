@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 import numpy as np
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from tests.golden.modular_messages import modular_messages, submodel_manifest
 
 from driftwell.messages import (
     Ack,
@@ -267,6 +268,8 @@ UPDATE: Final = ModuleUpdate(
     ),
 )
 
+SUBMODEL: Final = sign_manifest(submodel_manifest(model=MODEL, clock_ns=CLOCK_NS), KEY)
+
 FIXED: Final[dict[str, Message]] = {
     "ack": ACK,
     "ack-domain": ACK_DOMAIN,
@@ -285,8 +288,12 @@ FIXED: Final[dict[str, Message]] = {
     "stream": STREAM,
     "telemetry": TELEMETRY,
     "update": UPDATE,
-}
+    **modular_messages(
+        state=STATE, telemetry=TELEMETRY, update=UPDATE, key=PUBLIC_KEY,
+        manifest=SUBMODEL[0], signature=SUBMODEL[1], cloud_session=CLOUD_SESSION,
+    ),
+}  # fmt: skip
 """File name, without its ending, to message."""
 
-DECODE_ONLY: Final[frozenset[str]] = frozenset()
+DECODE_ONLY: Final[frozenset[str]] = frozenset({"state", "state-lost", "telemetry", "update"})
 """Files of an earlier minor version: they must be read for ever, but are no longer written."""

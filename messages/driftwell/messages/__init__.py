@@ -2,6 +2,7 @@
 
 from driftwell.messages.ack import Ack, Refused
 from driftwell.messages.arrays import NamedArray
+from driftwell.messages.blob import Blob, Content, Fetch, Want
 from driftwell.messages.codec import MESSAGE_LIMIT, Message, decode, decode_on_topic, encode
 from driftwell.messages.delta import AdaptableState, Delta, apply_delta, encode_delta
 from driftwell.messages.digest import digest_arrays, digest_bytes
@@ -12,9 +13,10 @@ from driftwell.messages.head import Head, Manifest, Provenance
 from driftwell.messages.images import PackedImages, pack_images, unpack_images
 from driftwell.messages.samples import SampleBatch
 from driftwell.messages.signature import PackedSignature
-from driftwell.messages.state import Limits, State
+from driftwell.messages.state import Limits, ModelLimits, State
 from driftwell.messages.stream import StreamBatch
-from driftwell.messages.telemetry import Inference, Link, Resources, Telemetry
+from driftwell.messages.submodel import ModuleRef, SubModel, SubModelManifest
+from driftwell.messages.telemetry import Inference, Link, Modular, Resources, Telemetry
 from driftwell.messages.topics import ROUTES, Kind
 from driftwell.messages.update import ModuleUpdate
 
@@ -24,10 +26,13 @@ __all__ = [
     "SCHEMA",
     "Ack",
     "AdaptableState",
+    "Blob",
+    "Content",
     "Delta",
     "DriftwellError",
     "Envelope",
     "Event",
+    "Fetch",
     "Head",
     "Inference",
     "Kind",
@@ -35,6 +40,9 @@ __all__ = [
     "Link",
     "Manifest",
     "Message",
+    "ModelLimits",
+    "Modular",
+    "ModuleRef",
     "ModuleUpdate",
     "NamedArray",
     "PackedImages",
@@ -46,7 +54,10 @@ __all__ = [
     "SampleBatch",
     "State",
     "StreamBatch",
+    "SubModel",
+    "SubModelManifest",
     "Telemetry",
+    "Want",
     "WireError",
     "apply_delta",
     "decode",

@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from driftwell.messages.ack import Ack
+from driftwell.messages.blob import Blob, Fetch
 from driftwell.messages.envelope import SCHEMA, Count, Envelope, Name, Session
 from driftwell.messages.errors import (
     MalformedError,
@@ -22,21 +23,37 @@ from driftwell.messages.head import Head
 from driftwell.messages.samples import SampleBatch
 from driftwell.messages.state import State
 from driftwell.messages.stream import StreamBatch
+from driftwell.messages.submodel import SubModel
 from driftwell.messages.telemetry import Telemetry
 from driftwell.messages.topics import Address, Kind, parse_topic
 from driftwell.messages.update import ModuleUpdate
 
 MESSAGE_LIMIT: Final = 100_000  # bytes; AWS IoT Core takes 128 kB
 
-Message = Ack | Event | Head | ModuleUpdate | SampleBatch | State | StreamBatch | Telemetry
+Message = (
+    Ack
+    | Blob
+    | Event
+    | Fetch
+    | Head
+    | ModuleUpdate
+    | SampleBatch
+    | State
+    | StreamBatch
+    | SubModel
+    | Telemetry
+)
 
 TYPE_OF_KIND: Final[dict[Kind, type[Envelope]]] = {
     Kind.ACK: Ack,
+    Kind.BLOB: Blob,
     Kind.EVENT: Event,
+    Kind.FETCH: Fetch,
     Kind.HEAD: Head,
     Kind.SAMPLES: SampleBatch,
     Kind.STATE: State,
     Kind.STREAM: StreamBatch,
+    Kind.SUBMODEL: SubModel,
     Kind.TELEMETRY: Telemetry,
     Kind.UPDATE: ModuleUpdate,
 }

@@ -42,6 +42,7 @@ class RefusalCode(StrEnum):
     EXPIRED = "expired"
     WRONG_RESULT = "wrong-result"
     INFEASIBLE_BUDGET = "infeasible-budget"
+    IMPLAUSIBLE_LIMITS = "implausible-limits"
 
 
 class DriftwellError(Exception):

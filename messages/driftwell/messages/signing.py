@@ -4,7 +4,7 @@ A manifest is decoded only after its signature is verified, so that what an atta
 without the key can reach is one signature check.
 """
 
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidSignature
@@ -15,11 +15,19 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import (
 
 from driftwell.messages.errors import DeltaError, MalformedError, RefusalCode
 from driftwell.messages.head import Head, Manifest
+from driftwell.messages.submodel import SubModel, SubModelManifest
+
+_T = TypeVar("_T")
 
 _manifest: Final[msgspec.msgpack.Decoder[Manifest]] = msgspec.msgpack.Decoder(Manifest)
+_submodel: Final[msgspec.msgpack.Decoder[SubModelManifest]] = msgspec.msgpack.Decoder(
+    SubModelManifest
+)
 
 
-def sign_manifest(manifest: Manifest, key: Ed25519PrivateKey) -> tuple[bytes, bytes]:
+def sign_manifest(
+    manifest: Manifest | SubModelManifest, key: Ed25519PrivateKey
+) -> tuple[bytes, bytes]:
     """Return the manifest's bytes and the 64-byte signature over them."""
     encoded = msgspec.msgpack.encode(manifest)
     return encoded, key.sign(encoded)
@@ -37,13 +45,14 @@ def verify_head(head: Head, trusted_key: bytes) -> Manifest:
             bytes were altered.
         MalformedError: if correctly signed bytes are no manifest.
     """
-    if head.key != trusted_key:
-        raise DeltaError("head is signed with a key we do not trust", RefusalCode.UNTRUSTED_KEY)
-    try:
-        Ed25519PublicKey.from_public_bytes(trusted_key).verify(head.signature, head.manifest)
-    except InvalidSignature:
-        raise DeltaError("head was altered after signing", RefusalCode.BAD_SIGNATURE) from None
+    _verify(head, trusted_key)
     return read_manifest(head.manifest)
+
+
+def verify_submodel(submodel: SubModel, trusted_key: bytes) -> SubModelManifest:
+    """The same for the sub-model of a device; arguments and errors are those of `verify_head`."""
+    _verify(submodel, trusted_key)
+    return read_submodel(submodel.manifest)
 
 
 def read_manifest(encoded: bytes) -> Manifest:
@@ -52,7 +61,29 @@ def read_manifest(encoded: bytes) -> Manifest:
     Raises:
         MalformedError: if they are no manifest.
     """
+    return _read(_manifest, encoded)
+
+
+def read_submodel(encoded: bytes) -> SubModelManifest:
+    """Read the manifest of a sub-model whose bytes are trusted already.
+
+    Raises:
+        MalformedError: if they are none.
+    """
+    return _read(_submodel, encoded)
+
+
+def _verify(signed: Head | SubModel, trusted_key: bytes) -> None:
+    if signed.key != trusted_key:
+        raise DeltaError("signed with a key we do not trust", RefusalCode.UNTRUSTED_KEY)
     try:
-        return _manifest.decode(encoded)
+        Ed25519PublicKey.from_public_bytes(trusted_key).verify(signed.signature, signed.manifest)
+    except InvalidSignature:
+        raise DeltaError("altered after signing", RefusalCode.BAD_SIGNATURE) from None
+
+
+def _read(decoder: msgspec.msgpack.Decoder[_T], encoded: bytes) -> _T:
+    try:
+        return decoder.decode(encoded)
     except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError) as error:
         raise MalformedError(f"these bytes are no manifest: {error}") from error

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from driftwell.messages.envelope import Count, Digest, Envelope, Name
+from driftwell.messages.envelope import MAX_COUNT, Count, Digest, Envelope, Name
 
 MAX_CAPABILITIES: Final = 64
 
@@ -19,6 +19,21 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     message_bytes: Count
     memory_bytes: Count
     cpu_count: Count
+
+
+class ModelLimits(msgspec.Struct, frozen=True, kw_only=True):
+    """What a model may take on a device; what is absent has no limit."""
+
+    memory_bytes: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    """At its peak: parameters, buffers and activations."""
+    latency_ms: Annotated[float, msgspec.Meta(gt=0)] | msgspec.UnsetType = msgspec.UNSET
+    """Milliseconds a batch."""
+    download_bytes: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    """For one sub-model."""
 
 
 class State(Envelope, frozen=True, kw_only=True, tag="state"):
@@ -39,3 +54,5 @@ class State(Envelope, frozen=True, kw_only=True, tag="state"):
     ] = ()
     limits: Limits | None = None
     software: Annotated[str, msgspec.Meta(max_length=48)] = ""
+    model_limits: ModelLimits | msgspec.UnsetType = msgspec.UNSET
+    """Of a device whose bundle is modular: what its model may take."""

@@ -5,8 +5,12 @@ from typing import Annotated, Final
 import msgspec
 
 from driftwell.messages.envelope import Count, Envelope, Finite
+from driftwell.messages.state import ModelLimits
 
 MAX_COUNTERS: Final = 256
+MAX_LAYERS: Final = 1000
+MAX_MODULES: Final = 256
+"""In a layer."""
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -46,6 +50,28 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
     publish_ms_p50: NonNegative | None = None
 
 
+class Modular(msgspec.Struct, frozen=True, kw_only=True):
+    """How a device with a modular model is doing: what its sub-model is planned from."""
+
+    submodel: Count
+    """The version of the sub-model that answers; 0: the fallback that the device came with."""
+    importance: Annotated[
+        tuple[Annotated[bytes, msgspec.Meta(max_length=4 * MAX_MODULES)], ...],
+        msgspec.Meta(max_length=MAX_LAYERS),
+    ] = ()
+    """For each layer the mean gate of each of the whole model's modules over the device's own
+    images, float32, little endian, at least 0; empty until it has seen some."""
+    images: Count = 0
+    """How many images that is the mean of."""
+    limits: ModelLimits = ModelLimits()
+    """What the model may take at present."""
+    held: Annotated[
+        tuple[Annotated[tuple[Count, ...], msgspec.Meta(max_length=MAX_MODULES)], ...],
+        msgspec.Meta(max_length=MAX_LAYERS),
+    ] = ()
+    """For each layer and module the newest version on the device's disk, plus 1; 0: none."""
+
+
 class Telemetry(Envelope, frozen=True, kw_only=True, tag="telemetry"):
     """One reading of a device."""
 
@@ -57,3 +83,5 @@ class Telemetry(Envelope, frozen=True, kw_only=True, tag="telemetry"):
         msgspec.Meta(max_length=MAX_COUNTERS),
     ]
     """Samples seen, selected, excluded, spooled, acknowledged, dropped by reason."""
+    modular: Modular | msgspec.UnsetType = msgspec.UNSET
+    """Of a device whose bundle is modular."""

@@ -35,6 +35,9 @@ class Kind(StrEnum):
     PREDICTIONS = "predictions"
     ACK = "ack"
     HEAD = "head"
+    SUBMODEL = "submodel"
+    FETCH = "fetch"
+    BLOB = "blob"
     ECHO = "echo"
     STREAM = "stream"
 
@@ -69,6 +72,9 @@ ROUTES: Final = MappingProxyType(
         Kind.PREDICTIONS: Route(Direction.UP, qos=0, retain=False),
         Kind.ACK: Route(Direction.DOWN, qos=1, retain=False),
         Kind.HEAD: Route(Direction.DOWN, qos=1, retain=True),
+        Kind.SUBMODEL: Route(Direction.DOWN, qos=1, retain=True),
+        Kind.FETCH: Route(Direction.UP, qos=1, retain=False),
+        Kind.BLOB: Route(Direction.DOWN, qos=1, retain=False),
         Kind.ECHO: Route(Direction.SELF, qos=0, retain=False),
         Kind.STREAM: Route(Direction.KEPT, qos=0, retain=False),
     }

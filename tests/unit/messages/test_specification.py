@@ -16,6 +16,7 @@ from driftwell.messages import (
     RefusalCode,
     ack,
     arrays,
+    blob,
     codec,
     contact_sheet,
     delta,
@@ -27,6 +28,7 @@ from driftwell.messages import (
     names,
     signature,
     state,
+    submodel,
     telemetry,
     topics,
 )
@@ -36,16 +38,22 @@ from driftwell.messages.stream import LABEL, STREAM_COLUMNS
 SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "### `ack`": messages.Ack,
     "#### `refused`": messages.Refused,
+    "### `blob`": messages.Blob,
     "### `event`": messages.Event,
+    "### `fetch`": messages.Fetch,
+    "#### `want`": messages.Want,
     "### `head`": messages.Head,
     "### `samples`": messages.SampleBatch,
     "### `state`": messages.State,
     "#### `limits`": messages.Limits,
+    "#### `model limits`": messages.ModelLimits,
     "### `stream`": messages.StreamBatch,
+    "### `submodel`": messages.SubModel,
     "### `telemetry`": messages.Telemetry,
     "#### `resources`": messages.Resources,
     "#### `inference`": messages.Inference,
     "#### `link`": messages.Link,
+    "#### `modular`": messages.Modular,
     "### `update`": messages.ModuleUpdate,
     "#### `array`": messages.NamedArray,
     "#### `images`": messages.PackedImages,
@@ -53,6 +61,9 @@ SECTIONS: Final[dict[str, type[msgspec.Struct]]] = {
     "#### `signature`": messages.PackedSignature,
     "#### `manifest`": messages.Manifest,
     "#### `provenance`": messages.Provenance,
+    "#### `sub-model manifest`": messages.SubModelManifest,
+    "#### `module ref`": messages.ModuleRef,
+    "#### `content`": messages.Content,
 }
 WORDS: Final = {
     "UNSET": "absent",
@@ -61,6 +72,7 @@ WORDS: Final = {
     "''": '""',
     "()": "empty",
     "b''": '""',
+    repr(messages.ModelLimits()): "no limits",
 }
 
 
@@ -120,8 +132,8 @@ def test_every_refusal_code_is_specified() -> None:
 def test_the_limits_are_specified() -> None:
     """Every limit in the table has the value it has in the code."""
     modules = (
-        ack, arrays, codec, contact_sheet, delta, envelope, head, images, names, signature, state,
-        telemetry, topics,
+        ack, arrays, blob, codec, contact_sheet, delta, envelope, head, images, names, signature,
+        state, submodel, telemetry, topics,
     )  # fmt: skip
     known = {
         name: value

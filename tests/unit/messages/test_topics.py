@@ -220,13 +220,15 @@ def test_every_kind_has_a_route() -> None:
     assert set(Kind) == set(ROUTES)
 
 
-def test_only_state_and_head_are_retained() -> None:
-    """What the broker keeps is the two documents that a late joiner needs."""
-    assert {Kind.STATE, Kind.HEAD} == {kind for kind, route in ROUTES.items() if route.retain}
+def test_only_documents_are_retained() -> None:
+    """What the broker keeps is the three documents that a late joiner needs."""
+    assert {Kind.STATE, Kind.HEAD, Kind.SUBMODEL} == {
+        kind for kind, route in ROUTES.items() if route.retain
+    }
 
 
-def test_the_cloud_publishes_acks_and_heads_alone() -> None:
+def test_the_cloud_publishes_answers_heads_and_pieces_alone() -> None:
     """Everything else is published by devices, or by a program for itself."""
     down = {kind for kind, route in ROUTES.items() if route.direction is Direction.DOWN}
 
-    assert {Kind.ACK, Kind.HEAD} == down
+    assert {Kind.ACK, Kind.HEAD, Kind.SUBMODEL, Kind.BLOB} == down

@@ -18,8 +18,8 @@ from driftwell.recording.writer import RecordingWriter
 GOLDEN = Path(__file__).resolve().parents[2] / "golden" / "schema1"
 START_NS = 1_800_000_000 * 10**9
 TYPED = (
-    Kind.ACK, Kind.EVENT, Kind.HEAD, Kind.SAMPLES, Kind.STATE, Kind.STREAM, Kind.TELEMETRY,
-    Kind.UPDATE,
+    Kind.ACK, Kind.BLOB, Kind.EVENT, Kind.FETCH, Kind.HEAD, Kind.SAMPLES, Kind.STATE,
+    Kind.STREAM, Kind.SUBMODEL, Kind.TELEMETRY, Kind.UPDATE,
 )  # fmt: skip
 SETTINGS = "batch = 64\n"
 

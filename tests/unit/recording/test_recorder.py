@@ -87,10 +87,10 @@ async def test_group_is_recorded_once(tmp_path: Path) -> None:
         heard = await recording
 
     found = read_all(studio.path)
-    assert heard.messages == len(found) == 9
+    assert heard.messages == len(found) == 12
     assert {one.received_ns for one in found} == {START_NS}
     assert {one.sent_ns for one in found} == {START_NS, message(Kind.ACK).sent_ns}
-    assert studio.told[-1] == 9
+    assert studio.told[-1] == 12
 
 
 async def test_retained_messages_come_once(tmp_path: Path) -> None:

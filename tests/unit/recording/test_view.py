@@ -12,7 +12,7 @@ from driftwell.recording.form import view_form
 from driftwell.recording.view import SELECTED, VIEWS, View, view_of
 
 PLAIN = {"boolean", "integer", "number", "string"}
-WITH_VIEW = sorted(set(TYPED) - {Kind.UPDATE})
+WITH_VIEW = sorted(set(TYPED) - {Kind.BLOB, Kind.FETCH, Kind.SUBMODEL, Kind.UPDATE})
 
 
 def _view(kind: Kind) -> dict[str, Any]:
