@@ -4,7 +4,7 @@ Nobody waits for rounds: a module gets a new version when somebody's update is f
 and a device fetches what it lacks. A version is what a difference from the one before, in few
 bits, leads to: who applies the difference holds the same bits. So who is some versions behind
 needs the differences between; who holds nothing, or is too far behind, the whole module. Here is
-counted what that takes; handing it out is somebody else's.
+kept what that takes; handing it out is `serving`'s.
 
 An update says which version it began with, so late and repeated ones are normal: within what is
 kept they count less, beyond it they are refused.
@@ -20,14 +20,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftwell.cloud.modular.aggregation import Arrays, Contribution, fold_in
+from driftwell.messages.blob import MAX_STEPS, in_order
 from driftwell.messages.delta import Delta, apply_delta, encode_delta
-from driftwell.messages.errors import DeltaError, RefusalCode
+from driftwell.messages.digest import digest_arrays
+from driftwell.messages.errors import ArrayError, DeltaError, RefusalCode
 
 Address = tuple[int, int]
 """Number of the module layer, and of the module in it."""
 
 LEAST_BYTES: Final = 512
 """Of a difference: its frame and steps need some, however small the module."""
+MAX_RETIRED: Final = 65_536
+"""Pieces that are no longer kept and still known by their names, so that an update of one is
+told from one of nowhere; the oldest are forgotten first."""
 
 
 class FoldSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -35,7 +40,7 @@ class FoldSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
 
     bits: Annotated[float, msgspec.Meta(ge=1, le=16)] = 4.0
     """Of a value in a difference, at most."""
-    keep: Annotated[int, msgspec.Meta(ge=1, le=64)] = 8
+    keep: Annotated[int, msgspec.Meta(ge=1, le=MAX_STEPS)] = 8
     """Versions of a module, the newest included; each takes the module's memory."""
     inertia: Annotated[float, msgspec.Meta(ge=0)] = 0.5
     """What the cloud's copy weighs (`aggregation.fold_in`)."""
@@ -43,6 +48,9 @@ class FoldSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """Of each version that an update is behind."""
     by_importance: bool = True
     """False: all updates count alike."""
+    largest_change: Annotated[float, msgspec.Meta(gt=0)] = 4.0
+    """Of an update: the norm of its difference over the module's. Training moves a module by a
+    fraction of this; what goes further is broken, or meant to break."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +65,23 @@ class Update:
     """Of the module on the device's data, 0 to 1."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Version:
+@dataclass(frozen=True, slots=True, eq=False)
+class ModuleVersion:
+    """One version of one module."""
+
+    number: int
+    """From 0."""
+    piece: str
+    """The digest of its arrays."""
     arrays: dict[str, NDArray[np.float32]]
-    size_bytes: int
-    """Of the difference from the version before it."""
+    """In ascending order of their names, as differences count them."""
+    delta: Delta | None = None
+    """From the version before; None: that is not kept."""
+
+    @property
+    def size_bytes(self) -> int:
+        """What the difference takes as MessagePack."""
+        return 0 if self.delta is None else len(msgspec.msgpack.encode(self.delta))
 
 
 class Catalogue:
@@ -70,19 +90,62 @@ class Catalogue:
     def __init__(self, modules: Mapping[Address, Arrays], settings: FoldSettings) -> None:
         """Begin with version 0 of every module; a bypass has no arrays and never changes."""
         self._settings = settings
-        self._kept: dict[Address, deque[_Version]] = {
-            address: deque([_Version(_copied(arrays), 0)], maxlen=settings.keep)
-            for address, arrays in modules.items()
-        }
-        self._newest = dict.fromkeys(modules, 0)
+        self._kept: dict[Address, deque[ModuleVersion]] = {}
+        self._address: dict[str, Address] = {}
+        """Of every piece that is kept."""
+        self._retired: dict[str, None] = {}
+        for address, arrays in modules.items():
+            own = _copied(arrays)
+            self.restore(address, [ModuleVersion(0, digest_arrays(own), own)])
+
+    def restore(self, address: Address, versions: Sequence[ModuleVersion]) -> None:
+        """Take up a module where it was: its newest versions, the oldest first, one at least."""
+        self._kept[address] = deque(versions[-self._settings.keep :])
+        self._address |= {version.piece: address for version in self._kept[address]}
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Every module."""
+        return tuple(self._kept)
 
     def version(self, address: Address) -> int:
         """The number of a module's newest version, from 0."""
-        return self._newest[address]
+        return self.newest(address).number
+
+    def newest(self, address: Address) -> ModuleVersion:
+        """A module's newest version."""
+        return self._kept[address][-1]
 
     def arrays(self, address: Address) -> dict[str, NDArray[np.float32]]:
         """A copy of a module's newest version."""
-        return _copied(self._kept[address][-1].arrays)
+        return _copied(self.newest(address).arrays)
+
+    def find(self, piece: str) -> tuple[Address, ModuleVersion]:
+        """The module and version with these arrays.
+
+        Raises:
+            DeltaError: `older-version` if it is no longer kept, `wrong-source` if it is not known.
+        """
+        address = self._address.get(piece)
+        if address is not None:
+            return address, next(one for one in self._kept[address] if one.piece == piece)
+        if piece in self._retired:
+            raise DeltaError(
+                f"piece {piece[:12]} is of a version that is no longer kept",
+                RefusalCode.OLDER_VERSION,
+            )
+        raise DeltaError(f"no piece {piece[:12]} is known", RefusalCode.WRONG_SOURCE)
+
+    def steps(self, address: Address, held: int) -> tuple[Delta, ...] | None:
+        """The differences from a version a device holds to the newest; None: send the whole."""
+        newest = self.newest(address)
+        if not 0 <= held < newest.number or not self._is_kept(address, held):
+            return None
+        kept = list(self._kept[address])[held - newest.number :]
+        deltas = tuple(one.delta for one in kept if one.delta is not None)
+        whole = sum(array.nbytes for array in newest.arrays.values())
+        is_shorter = sum(one.size_bytes for one in kept) < whole
+        return deltas if is_shorter and len(deltas) == len(kept) else None
 
     def fetch_bytes(self, address: Address, held: int | None) -> int:
         """What a device fetches to hold the newest version.
@@ -93,9 +156,10 @@ class Catalogue:
         """
         kept = self._kept[address]
         whole = sum(array.nbytes for array in kept[-1].arrays.values())
-        if held is None or not self._is_kept(address, held) or held > self._newest[address]:
+        newest = kept[-1].number
+        if held is None or not self._is_kept(address, held) or held > newest:
             return whole
-        behind = self._newest[address] - held
+        behind = newest - held
         return min(whole, sum(kept[-1 - back].size_bytes for back in range(behind)))
 
     def update(
@@ -108,7 +172,7 @@ class Catalogue:
             ArrayError: if the arrays are not the module's, or not finite.
         """
         before = self._base(address, base)
-        delta = self._encode(before, learned)
+        delta = encode_difference(before, learned, bits=self._settings.bits)
         return Update(base, delta, importance), len(msgspec.msgpack.encode(delta))
 
     def read(self, address: Address, update: Update) -> Contribution:
@@ -117,52 +181,89 @@ class Catalogue:
         Raises:
             DeltaError: `older-version` if it began with one that is no longer kept,
                 `wrong-source` if there is no such module or no such version yet.
-            ArrayError: if it does not fit the module, or leads to what is not finite.
+            ArrayError: if it does not fit the module, leads to what is not finite, or further
+                away than `largest_change`.
         """
         before = self._base(address, update.base)
         if not 0 <= update.importance <= 1:
             raise DeltaError(f"importance {update.importance}", RefusalCode.MALFORMED)
-        age = self._newest[address] - update.base
-        return Contribution(apply_delta(before, update.delta), update.importance, age)
+        after = apply_delta(before, update.delta)
+        change = _distance(before, after)
+        if change > self._settings.largest_change:
+            raise ArrayError(f"the update moves the module by {change:.3g} of its norm")
+        age = self.version(address) - update.base
+        return Contribution(after, update.importance, age)
 
     def fold(self, address: Address, contributions: Sequence[Contribution]) -> bool:
         """Fold contributions into a module; whether it has a new version."""
-        before = self._kept[address][-1].arrays
+        newest = self.newest(address)
         settings = self._settings
         wanted = fold_in(
-            before,
+            newest.arrays,
             contributions,
             inertia=settings.inertia,
             discount=settings.discount,
             by_importance=settings.by_importance,
         )
+        before = newest.arrays
         if not before or all(np.array_equal(wanted[name], before[name]) for name in before):
             return False
-        delta = self._encode(before, wanted)
-        size_bytes = len(msgspec.msgpack.encode(delta))
-        self._kept[address].append(_Version(apply_delta(before, delta), size_bytes))
-        self._newest[address] += 1
+        delta = encode_difference(before, wanted, bits=settings.bits)
+        after = apply_delta(before, delta)
+        piece = digest_arrays(after)
+        if piece in self._address:  # rounding left nothing of it
+            return False
+        kept = self._kept[address]
+        if len(kept) == settings.keep:
+            self._retire(kept.popleft().piece)
+        kept.append(ModuleVersion(newest.number + 1, piece, after, delta))
+        self._address[piece] = address
         return True
 
-    def _encode(self, before: Arrays, after: Arrays) -> Delta:
-        values = sum(array.size for array in before.values())
-        limit = max(LEAST_BYTES, int(values * self._settings.bits / 8))
-        return encode_delta(before, after, limit_bytes=limit)
+    def _retire(self, piece: str) -> None:
+        self._address.pop(piece, None)
+        self._retired[piece] = None
+        if len(self._retired) > MAX_RETIRED:
+            del self._retired[next(iter(self._retired))]
 
     def _base(self, address: Address, version: int) -> Arrays:
-        if address not in self._kept or version > self._newest[address] or version < 0:
+        if address not in self._kept or not 0 <= version <= self.version(address):
             raise DeltaError(f"no version {version} of module {address}", RefusalCode.WRONG_SOURCE)
+        behind = self.version(address) - version
         if not self._is_kept(address, version):
             raise DeltaError(
-                f"version {version} of module {address} is {self._newest[address] - version} "
+                f"version {version} of module {address} is {behind} "
                 "versions old, and no longer kept",
                 RefusalCode.OLDER_VERSION,
             )
-        return self._kept[address][version - self._newest[address] - 1].arrays
+        return self._kept[address][-1 - behind].arrays
 
     def _is_kept(self, address: Address, version: int) -> bool:
-        return self._newest[address] - version < len(self._kept[address])
+        return self.version(address) - version < len(self._kept[address])
+
+
+def encode_difference(before: Arrays, after: Arrays, *, bits: float) -> Delta:
+    """What leads from a piece to another one of its module, in few bits a value.
+
+    Args:
+        before: Any order of names.
+        after: Of the same names and shapes.
+        bits: Of a value, at most; but LEAST_BYTES are allowed in any case.
+
+    Raises:
+        ArrayError: if names or shapes differ, or a difference is not finite.
+    """
+    values = sum(array.size for array in before.values())
+    limit = max(LEAST_BYTES, int(values * bits / 8))
+    return encode_delta(in_order(before), in_order(after), limit_bytes=limit)
+
+
+def _distance(before: Arrays, after: Arrays) -> float:
+    """The norm of the difference over that of `before`; 0 where that is 0."""
+    moved = sum(float(np.square(after[name] - array).sum()) for name, array in before.items())
+    norm = sum(float(np.square(array).sum()) for array in before.values())
+    return (moved / norm) ** 0.5 if norm else 0.0
 
 
 def _copied(arrays: Arrays) -> dict[str, NDArray[np.float32]]:
-    return {name: np.array(array) for name, array in arrays.items()}
+    return {name: np.array(array) for name, array in in_order(arrays).items()}

@@ -27,6 +27,8 @@ from numpy.typing import NDArray
 from driftwell.cloud.modular.knapsack import Choice, Knapsack, Values, fill, first_choice, solve
 from driftwell.messages.errors import InfeasibleBudgetError
 
+MEMORY, LATENCY = "memory_bytes", "latency_ms"
+"""Resources that a sub-model goes on taking."""
 DOWNLOAD: Final = "download_bytes"
 """The resource that is spent once, when a plan is carried out; what a device holds costs none."""
 

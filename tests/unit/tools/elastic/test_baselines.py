@@ -8,10 +8,10 @@ import numpy as np
 import pytest
 import torch
 
+from driftwell.models.footprint import Footprint, measure_peak_bytes
 from driftwell.tools.elastic import baselines
 from driftwell.tools.elastic.baselines import FedAvg, LocalAdaptation, NoAdaptation
 from driftwell.tools.elastic.heterofl import HeteroFL, fitting_widths
-from driftwell.tools.elastic.measuring import Footprint, measure_peak_bytes
 from driftwell.tools.elastic.method import Method, Pretrained, pretrain, untrained
 from driftwell.tools.elastic.methods import METHODS
 from driftwell.tools.elastic.nested import (

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 
 from driftwell.cloud.modular.training import OfflineSettings
+from driftwell.models.footprint import Footprint
 from driftwell.models.modular.decomposition import Structure
-from driftwell.tools.elastic.measuring import Footprint
 from driftwell.tools.elastic.method import Pretrained, pretrain
 from driftwell.tools.elastic.modules import ElasticModules, ModuleSettings
 from driftwell.tools.elastic.plan import Shares

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from driftwell.messages.errors import SettingsError
-from driftwell.tools.elastic.measuring import Footprint
+from driftwell.models.footprint import Footprint
 from driftwell.tools.elastic.plan import Shares
 from driftwell.tools.elastic.problems import PROBLEMS
 from driftwell.tools.elastic.samples import Samples, read_digits

@@ -15,7 +15,7 @@ from typing import Final
 from torch import nn
 
 from driftwell.messages.images import Pixels
-from driftwell.tools.elastic.measuring import Footprint
+from driftwell.models.footprint import Footprint
 from driftwell.tools.elastic.method import Pretrained, Traffic
 from driftwell.tools.elastic.samples import Numbers
 from driftwell.tools.elastic.training import Effort, predict, train

@@ -28,8 +28,8 @@ import numpy as np
 from torch import nn
 
 from driftwell.messages.images import Pixels
+from driftwell.models.footprint import Footprint, measure_footprint, measure_peak_bytes
 from driftwell.tools.elastic.baselines import HETEROFL_DRAWS
-from driftwell.tools.elastic.measuring import Footprint, measure_footprint, measure_peak_bytes
 from driftwell.tools.elastic.method import Pretrained, Traffic, untrained
 from driftwell.tools.elastic.nested import (
     Update,

@@ -8,8 +8,8 @@ import torch
 from torch import nn
 
 from driftwell.messages.images import Pixels
+from driftwell.models.footprint import Footprint
 from driftwell.models.network import Preparation
-from driftwell.tools.elastic.measuring import Footprint
 from driftwell.tools.elastic.problems import Problem
 from driftwell.tools.elastic.samples import Numbers, Samples
 from driftwell.tools.elastic.training import train

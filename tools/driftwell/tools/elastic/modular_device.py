@@ -9,21 +9,19 @@ from numpy.typing import NDArray
 from torch import nn
 
 from driftwell.cloud.modular.catalogue import Address, Catalogue, Update
+from driftwell.cloud.modular.importance import Importance
 from driftwell.messages.errors import BundleError
 from driftwell.messages.images import Pixels
+from driftwell.models.footprint import Footprint, measure_footprint
 from driftwell.models.modular.decomposition import derive
 from driftwell.models.modular.module_layer import first_layer, second_layer
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import read_module
 from driftwell.models.network import Preparation
 from driftwell.models.normalisation import is_normalisation
-from driftwell.tools.elastic.measuring import Footprint, measure_footprint
 from driftwell.tools.elastic.samples import Numbers, Samples
 from driftwell.tools.elastic.training import Effort, predict, train
 from driftwell.tools.elastic.weights import State, install, state_of
-
-Importance = Sequence[NDArray[np.float64]]
-"""For each module layer (all its modules,), with sum 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,8 +141,3 @@ def _norms_of_trunk(network: ModularNetwork) -> list[nn.Module]:
         for name, layer in network.trunk.named_modules()
         if is_normalisation(layer) and name not in of_modules
     ]
-
-
-def worth_fetching(importance: Importance, least: float) -> list[NDArray[np.float64]]:
-    """Importance with what is below `least` as 0, so that no plan takes it for its own sake."""
-    return [np.where(layer >= least, layer, 0.0) for layer in importance]

@@ -15,8 +15,12 @@ from typing import Final
 
 from driftwell.cloud.modular.aggregation import Contribution
 from driftwell.cloud.modular.catalogue import Address, Catalogue, FoldSettings
+from driftwell.cloud.modular.costs import measure_costs, smallest_choice
+from driftwell.cloud.modular.importance import Importance, worth_fetching
 from driftwell.cloud.modular.planner import (
     DOWNLOAD,
+    LATENCY,
+    MEMORY,
     ResourceCost,
     choose_greedily,
     plan_modules,
@@ -24,12 +28,11 @@ from driftwell.cloud.modular.planner import (
 from driftwell.cloud.modular.training import OfflineSettings, train_offline
 from driftwell.messages.errors import InfeasibleBudgetError
 from driftwell.messages.images import Pixels
+from driftwell.models.footprint import Footprint
 from driftwell.models.modular.decomposition import Structure, decompose, derive
 from driftwell.models.modular.pieces import read_module, read_trunk, write_module
-from driftwell.tools.elastic.measuring import Footprint
 from driftwell.tools.elastic.method import Pretrained, Traffic
-from driftwell.tools.elastic.modular_device import Importance, ModularDevice, worth_fetching
-from driftwell.tools.elastic.module_costs import LATENCY, MEMORY, measure_costs, smallest_choice
+from driftwell.tools.elastic.modular_device import ModularDevice
 from driftwell.tools.elastic.samples import Numbers
 from driftwell.tools.elastic.training import Effort
 from driftwell.tools.elastic.world import Budget, World

@@ -11,8 +11,8 @@ import msgspec
 from driftwell.cloud.code_identity import software_name
 from driftwell.messages.digest import digest_arrays, digest_bytes
 from driftwell.messages.errors import SettingsError
+from driftwell.models.footprint import Footprint, measure_footprint
 from driftwell.tools.bench.results_file import ResultsFile
-from driftwell.tools.elastic.measuring import Footprint, measure_footprint
 from driftwell.tools.elastic.method import MakeMethod, Method, Pretrained, pretrain, untrained
 from driftwell.tools.elastic.plan import Plan, Task, tasks_of
 from driftwell.tools.elastic.problems import PROBLEMS, Problem, read_samples

@@ -12,7 +12,7 @@ from typing import Final
 import numpy as np
 
 from driftwell.messages.errors import SettingsError
-from driftwell.tools.elastic.measuring import Footprint
+from driftwell.models.footprint import Footprint
 from driftwell.tools.elastic.plan import Shares
 from driftwell.tools.elastic.problems import Problem
 from driftwell.tools.elastic.samples import Numbers, Samples, by_class

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor, nn
 
-from driftwell.tools.elastic.measuring import (
+from driftwell.models.footprint import (
     measure_footprint,
     measure_latency_ms,
     measure_peak_bytes,

@@ -9,12 +9,10 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from driftwell.cloud.modular.planner import ResourceCost
+from driftwell.cloud.modular.planner import LATENCY, MEMORY, ResourceCost
+from driftwell.models.footprint import Footprint, measure_footprint
 from driftwell.models.modular.decomposition import derive
 from driftwell.models.modular.network import ModularNetwork
-from driftwell.tools.elastic.measuring import Footprint, measure_footprint
-
-MEMORY, LATENCY = "memory_bytes", "latency_ms"
 
 
 def smallest_choice(network: ModularNetwork) -> list[tuple[int, ...]]:

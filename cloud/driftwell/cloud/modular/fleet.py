@@ -1,0 +1,278 @@
+"""Pure. The devices of a modular model: what is known of each, and when one is planned for anew.
+
+A device is planned for when it has said what its data use, when its limits fall below what its
+sub-model takes or have stayed risen for a while, when its data use other modules than they did,
+and when modules it runs have new versions. Nobody is planned for by the clock alone.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Final, Literal
+
+import msgspec
+
+from driftwell.cloud.modular.catalogue import Address, Catalogue
+from driftwell.cloud.modular.importance import (
+    Importance,
+    moved_share,
+    unpack_importance,
+    worth_fetching,
+)
+from driftwell.cloud.modular.limits import PressureSettings, latency_scale, present_limits
+from driftwell.cloud.modular.planner import (
+    LATENCY,
+    MEMORY,
+    LimitWatch,
+    ModulePlan,
+    ReplanSettings,
+    ResourceCost,
+    watch_limits,
+    watch_plan,
+)
+from driftwell.messages.state import ModelLimits
+from driftwell.messages.submodel import ModuleRef, SubModelManifest
+from driftwell.messages.telemetry import Telemetry
+
+NO_LIMITS: Final = ModelLimits()
+Reason = Literal["", "first", "fallen", "risen", "importance", "versions"]
+Chosen = Sequence[Collection[int]]
+"""For each module layer the numbers of its modules."""
+
+
+class FleetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """When and how devices are planned for."""
+
+    replan: ReplanSettings = ReplanSettings()
+    pressure: PressureSettings = PressureSettings()
+    least_images: Annotated[int, msgspec.Meta(ge=1)] = 64
+    """Images behind a device's importance before it is planned for."""
+    least_importance: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.02
+    """Below this a device's data do not need a module: it is not fetched, whatever the limits."""
+    moved: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.25
+    """Share of the importance, mean over layers, that must have gone to other modules."""
+    refresh_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    """How long after a sub-model new versions of its modules wait, so that they come together."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """What is the same for all devices of a modular model."""
+
+    costs: Mapping[str, ResourceCost]
+    """What trunk and modules take of MEMORY and LATENCY, by the cloud's measure."""
+    fallback: Chosen
+    """The modules of the sub-model that every device has."""
+
+    @property
+    def sizes(self) -> tuple[int, ...]:
+        """Modules of each layer."""
+        return tuple(len(layer) for layer in self.costs[MEMORY].modules)
+
+    @property
+    def whole(self) -> Mapping[str, float]:
+        """What the whole model takes."""
+        return self.spent([range(size) for size in self.sizes])
+
+    def spent(self, chosen: Chosen) -> dict[str, float]:
+        """What a sub-model of these modules takes of each resource."""
+        return {
+            name: cost.trunk
+            + sum(
+                float(layer[list(modules)].sum())
+                for layer, modules in zip(cost.modules, chosen, strict=True)
+            )
+            for name, cost in self.costs.items()
+        }
+
+
+@dataclass(slots=True)
+class Member:
+    """What is known of one device."""
+
+    declared: ModelLimits = NO_LIMITS
+    limits: Mapping[str, float] = field(default_factory=dict)
+    """To plan with."""
+    importance: Importance | None = None
+    held: Mapping[Address, int] = field(default_factory=dict)
+    """The newest version of each module on its disk."""
+    scale: float = 1.0
+    """Milliseconds there for one here."""
+    manifest: SubModelManifest | None = None
+    """Its newest sub-model."""
+    costs: Mapping[str, float] = field(default_factory=dict)
+    """What that takes, by the cloud's measure."""
+    watch: LimitWatch | None = None
+    planned_for: Importance | None = None
+    refused: Mapping[str, float] | None = None
+    """Limits with which no sub-model was found; the same are not tried again."""
+
+
+class Fleet:
+    """The devices, by name; not thread safe."""
+
+    def __init__(self, layout: Layout, settings: FleetSettings, *, limit: int) -> None:
+        """Begin without devices; more than `limit` are not remembered, and not planned for."""
+        self._layout = layout
+        self._settings = settings
+        self._limit = limit
+        self.members: dict[str, Member] = {}
+
+    def restore(self, manifest: SubModelManifest) -> None:
+        """Go on with a device's sub-model after a restart; what its data use it will say again."""
+        member = self._member(manifest.device)
+        if member is not None:
+            member.manifest = manifest
+            member.costs = self._layout.spent(chosen_of(manifest))
+            member.watch = LimitWatch(member.costs, manifest.limits)
+
+    def born(self, device: str, declared: ModelLimits) -> None:
+        """Take a birth document's limits."""
+        member = self._member(device)
+        if member is not None:
+            member.declared = declared
+
+    def read(self, telemetry: Telemetry, *, now_s: float) -> None:
+        """Take a reading.
+
+        Args:
+            telemetry: With `modular`.
+            now_s: Of a clock that does not go back.
+
+        Raises:
+            ArrayError: if the importance is not that of this model's modules; nothing has changed.
+            WireError: `implausible-limits`; nothing has changed but the importance.
+        """
+        modular = telemetry.modular
+        member = self._member(telemetry.device)
+        if member is None or isinstance(modular, msgspec.UnsetType):
+            return
+        if modular.importance and modular.images >= self._settings.least_images:
+            member.importance = unpack_importance(modular.importance, self._layout.sizes)
+        member.held = _held(modular.held, self._layout.sizes)
+        declared = _over(member.declared, modular.limits)
+        running = self._running(member, modular.submodel)
+        if running is not None:
+            measured = telemetry.inference.latency_ms_p50
+            member.scale = latency_scale(measured, running[LATENCY], member.scale)
+        member.limits = present_limits(
+            declared,
+            telemetry.resources,
+            running=running or self._layout.spent(self._layout.fallback),
+            whole=self._layout.whole,
+            scale=member.scale,
+            settings=self._settings.pressure,
+        )
+        if member.watch is not None:
+            member.watch = watch_limits(
+                self._settings.replan, member.watch, member.limits, now_s=now_s
+            )
+
+    def why(self, device: str, catalogue: Catalogue, *, now_ns: int) -> Reason:
+        """Why a device needs another sub-model now; empty: it does not.
+
+        Args:
+            device: One of `members`.
+            catalogue: The modules.
+            now_ns: The clock that manifests are dated by.
+        """
+        member = self.members[device]
+        if member.importance is None or member.refused == member.limits:
+            return ""
+        if member.manifest is None:
+            return "first"
+        if member.watch is not None and member.watch.is_due:
+            return member.watch.reason
+        if member.planned_for is None:  # after a restart: as if it had been planned for this
+            member.planned_for = member.importance
+        if moved_share(member.planned_for, member.importance) > self._settings.moved:
+            return "importance"
+        waited_s = (now_ns - member.manifest.created_ns) / 1e9
+        if waited_s >= self._settings.refresh_s and has_news(member.manifest, catalogue):
+            return "versions"
+        return ""
+
+    def wanted(self, device: str) -> Importance:
+        """The importance to plan with: what is below `least_importance` counts nothing."""
+        member = self.members[device]
+        if member.importance is None:
+            raise ValueError(f"{device} has not said what its data use")
+        return worth_fetching(member.importance, self._settings.least_importance)
+
+    def planned(self, device: str, plan: ModulePlan, manifest: SubModelManifest | None) -> None:
+        """Note a plan; with `manifest` None it came to the sub-model the device has."""
+        member = self.members[device]
+        member.watch = watch_plan(plan)
+        member.planned_for = member.importance
+        member.costs = member.watch.costs
+        member.refused = None
+        member.manifest = manifest or member.manifest
+
+    def refused(self, device: str) -> None:
+        """Note that no sub-model is within the present limits."""
+        member = self.members[device]
+        member.refused = dict(member.limits)
+
+    def _member(self, device: str) -> Member | None:
+        if device not in self.members and len(self.members) >= self._limit:
+            return None
+        return self.members.setdefault(device, Member())
+
+    def _running(self, member: Member, version: int) -> Mapping[str, float] | None:
+        """What the sub-model that answers there takes; None: one that is not known."""
+        if version == 0:
+            return self._layout.spent(self._layout.fallback)
+        if member.manifest is not None and member.manifest.version == version:
+            return member.costs
+        return None
+
+
+def references(
+    chosen: Sequence[frozenset[int]], catalogue: Catalogue
+) -> tuple[tuple[ModuleRef, ...], ...]:
+    """The chosen modules of each layer in their newest versions, ascending."""
+    return tuple(
+        tuple(
+            ModuleRef(
+                module=module,
+                version=catalogue.newest((layer, module)).number,
+                piece=catalogue.newest((layer, module)).piece,
+            )
+            for module in sorted(modules)
+        )
+        for layer, modules in enumerate(chosen)
+    )
+
+
+def chosen_of(manifest: SubModelManifest) -> tuple[frozenset[int], ...]:
+    """The modules of each layer of a sub-model."""
+    return tuple(frozenset(ref.module for ref in refs) for refs in manifest.layers)
+
+
+def has_news(manifest: SubModelManifest, catalogue: Catalogue) -> bool:
+    """Whether a module of a sub-model has a newer version."""
+    return any(
+        catalogue.version((layer, ref.module)) > ref.version
+        for layer, refs in enumerate(manifest.layers)
+        for ref in refs
+    )
+
+
+def _held(held: Sequence[Sequence[int]], sizes: Sequence[int]) -> dict[Address, int]:
+    if [len(layer) for layer in held] != list(sizes):
+        return {}
+    return {
+        (layer, module): number - 1
+        for layer, numbers in enumerate(held)
+        for module, number in enumerate(numbers)
+        if number
+    }
+
+
+def _over(declared: ModelLimits, present: ModelLimits) -> ModelLimits:
+    """The limits declared at birth, with those that are present in their place."""
+    given = {
+        name: value
+        for name in ModelLimits.__struct_fields__
+        if not isinstance(value := getattr(present, name), msgspec.UnsetType)
+    }
+    return msgspec.structs.replace(declared, **given)

@@ -1,0 +1,45 @@
+"""Pure. How much a device's data use each module: all it tells the cloud of them.
+
+One vector a layer, the mean gate of each module over the device's images (Nebula, ICPP 2024,
+section 5.1). The selector gives it without running a module.
+"""
+
+from collections.abc import Sequence
+
+import numpy as np
+from numpy.typing import NDArray
+
+from driftwell.messages.errors import ArrayError, RefusalCode
+
+Importance = Sequence[NDArray[np.float64]]
+"""For each module layer (all its modules,), with sum 1."""
+
+
+def worth_fetching(importance: Importance, least: float) -> list[NDArray[np.float64]]:
+    """Importance with what is below `least` as 0, so that no plan takes it for its own sake."""
+    return [np.where(layer >= least, layer, 0.0) for layer in importance]
+
+
+def unpack_importance(
+    packed: Sequence[bytes], sizes: Sequence[int]
+) -> tuple[NDArray[np.float64], ...]:
+    """For each layer the importance of its modules, (modules,), with sum 1.
+
+    Raises:
+        ArrayError: if layers or modules are not the model's, or a number is not finite, below 0,
+            or all of a layer are 0.
+    """
+    if [len(layer) for layer in packed] != [4 * size for size in sizes]:
+        raise ArrayError("the importance is not that of this model's layers and modules")
+    layers = [np.frombuffer(layer, "<f4").astype(np.float64) for layer in packed]
+    for layer in layers:
+        if not (np.isfinite(layer).all() and (layer >= 0).all() and layer.sum() > 0):
+            raise ArrayError("an importance is not finite, below 0, or all 0",
+                             RefusalCode.NOT_FINITE)  # fmt: skip
+    return tuple(layer / layer.sum() for layer in layers)
+
+
+def moved_share(before: Importance, now: Importance) -> float:
+    """Share of the importance that went to other modules, 0 to 1, mean over the layers."""
+    shares = [np.abs(new - old).sum() / 2 for old, new in zip(before, now, strict=True)]
+    return float(np.mean(shares))
