@@ -20,7 +20,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from driftwell.messages.errors import BundleError
-from driftwell.models.modular.pairs import Bypass, Layer
+from driftwell.models.modular.pairs import Layer
+from driftwell.models.modular.spec import Bypass
 
 Side = Literal["in", "out"]
 

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from driftwell.models.modular.gating import open_gates
 from driftwell.models.modular.module_layer import Board, Place
 from driftwell.models.modular.selector import Selector
+from driftwell.models.modular.spec import Pair, Structure
 
 
 class ModularNetwork(nn.Module):
@@ -24,7 +25,8 @@ class ModularNetwork(nn.Module):
         places: Sequence[Place],
         board: Board,
         *,
-        active: int,
+        structure: Structure,
+        pairs: Sequence[Pair],
     ) -> None:
         """Args are its parts; `decomposition` makes them fit.
 
@@ -33,14 +35,17 @@ class ModularNetwork(nn.Module):
             selector: Scores all modules of the whole model.
             places: In the order of the selector's heads.
             board: Between this and the module layers.
-            active: Modules of a layer that answer one image, at most.
+            structure: How the whole model was cut.
+            pairs: Of its layers before, one a place.
         """
         super().__init__()
         self.trunk = trunk
         self.selector = selector
         self.places = tuple(places)
         self.board = board
-        self.active = active
+        self.structure = structure
+        self.pairs = tuple(pairs)
+        self.active = structure.active
         for number, place in enumerate(self.places):
             self.register_buffer(_held_name(number), torch.tensor(place.held), persistent=False)
 

@@ -9,15 +9,14 @@ MLP are all such pairs.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
-from typing import Final, Literal
+from typing import Final
 
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from driftwell.messages.errors import BundleError
+from driftwell.models.modular.spec import Pair
 
-Bypass = Literal["shortcut", "identity", "none"]
 Layer = nn.Conv2d | nn.Linear
 
 _PASSES_BY_CHANNEL: Final = (
@@ -25,21 +24,6 @@ _PASSES_BY_CHANNEL: Final = (
     nn.Dropout, nn.Dropout2d, nn.Identity,
 )  # fmt: skip
 """What may stand between a pair's layers: it does to each hidden channel the same."""
-
-
-@dataclass(frozen=True, slots=True)
-class Pair:
-    """One place for a module layer; names are those of the network's submodules."""
-
-    first: str
-    norm: str | None
-    """BatchNorm of the hidden channels; None: there is none."""
-    second: str
-    fold: str | None
-    """BatchNorm right behind the second layer, to be folded into it; None: there is none."""
-    bypass: Bypass
-    """What the input is to a module that does nothing: the block's own shortcut brings it,
-    or it is passed on as it is; `none`: shapes differ, and there is no such module."""
 
 
 Decomposer = Callable[[nn.Module, str], Iterator[Pair]]
