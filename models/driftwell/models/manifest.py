@@ -7,6 +7,7 @@ import msgspec
 from driftwell.messages.digest import digest_bytes
 from driftwell.messages.envelope import Digest
 from driftwell.messages.errors import BundleError
+from driftwell.models.modular.spec import ModularSpec
 from driftwell.models.preprocessing import Preprocessing
 
 BUNDLE_SCHEMA: Final = 1
@@ -46,11 +47,16 @@ class BundleManifest(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
     """Digest of the adaptable arrays as they are in the weights."""
     selftest_digest: Digest
     """Digest of the self-test's images and expected logits."""
+    modular: ModularSpec | None = None
+    """What it is made of, if it is made of modules; else nothing is said of it in the file."""
 
 
 def encode_manifest(manifest: BundleManifest) -> bytes:
     """The file's bytes; their digest names the bundle on the wire."""
-    return msgspec.json.format(msgspec.json.encode(manifest), indent=2) + b"\n"
+    content = msgspec.to_builtins(manifest)
+    if manifest.modular is None:  # a manifest of before there were modules has the same bytes
+        del content["modular"]
+    return msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n"
 
 
 def decode_manifest(content: bytes, *, where: str) -> BundleManifest:

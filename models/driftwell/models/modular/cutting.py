@@ -80,9 +80,7 @@ def cut(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         selector = Selector(shape, [place.total for place in places])
-    return ModularNetwork(
-        network, selector.eval(), places, board, structure=structure, pairs=pairs
-    )
+    return ModularNetwork(network, selector.eval(), places, board, structure=structure, pairs=pairs)
 
 
 def held_places(places: Sequence[Place], chosen: Chosen) -> tuple[Place, ...]:
@@ -119,8 +117,10 @@ def put_layers(
         raise BundleError(f"{place.first} and {place.second} are no pair of layers")
     gated = GatedSecond(second, place, number, board, scale)
     replace_module(trunk, place.second, gated)
-    noted = NotedFirst(first, number, board) if gated.passes_on else first
-    replace_module(trunk, place.first, noted)
+    if place.bypass == "identity":
+        replace_module(trunk, place.first, NotedFirst(first, number, board, notes=gated.passes_on))
+    else:
+        replace_module(trunk, place.first, first)
 
 
 def replace_module(trunk: nn.Module, name: str, module: nn.Module) -> None:

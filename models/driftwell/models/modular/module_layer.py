@@ -112,15 +112,25 @@ class GatedSecond(nn.Module):
 class NotedFirst(nn.Module):
     """The first layer of a pair whose bypass passes on what goes in."""
 
-    def __init__(self, layer: Layer, number: int, board: Board) -> None:
+    def __init__(self, layer: Layer, number: int, board: Board, *, notes: bool) -> None:
+        """Put a notebook in front of a layer.
+
+        Args:
+            layer: With the hidden channels of all modules as outputs.
+            number: Of the module layer, from 0.
+            board: The network's.
+            notes: Whether the bypass is held; without it arrays have the same names all the same.
+        """
         super().__init__()
         self.layer = layer
         self.number = number
         self.board = board
+        self.notes = notes
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(N, channels in, ...) -> (N, hidden channels, ...)."""
-        self.board.inputs[self.number] = inputs
+        if self.notes:
+            self.board.inputs[self.number] = inputs
         hidden: Tensor = self.layer(inputs)
         return hidden
 

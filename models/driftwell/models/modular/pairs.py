@@ -94,6 +94,29 @@ def find_pairs(network: nn.Module, *, at_least: int) -> tuple[Pair, ...]:
     return tuple(sorted(chosen, key=lambda one: order[one.first]))
 
 
+def require_pairs(network: nn.Module, pairs: Sequence[Pair], *, at_least: int) -> None:
+    """Whether pairs that somebody wrote down are pairs of this network.
+
+    Raises:
+        BundleError: naming the first that is none.
+    """
+    modules = dict(network.named_modules())
+    taken: set[str] = set()
+    for pair in pairs:
+        first, second = modules.get(pair.first), modules.get(pair.second)
+        fits = _are_pair(first, second) and not taken & {pair.first, pair.second}
+        if not fits or first is None or second is None or hidden_channels(first) < at_least:
+            raise BundleError(
+                f"{pair.first} and {pair.second} are no pair of layers of the network with "
+                f"{at_least} channels or more between them"
+            )
+        for norm, channels in ((pair.norm, hidden_channels(first)), (pair.fold, _outputs(second))):
+            layer = None if norm is None else modules.get(norm)
+            if norm is not None and getattr(layer, "num_features", None) != channels:
+                raise BundleError(f"{norm} does not normalise the {channels} channels in front")
+        taken |= {pair.first, pair.second}
+
+
 def hidden_channels(first: nn.Module) -> int:
     """How many channels a pair's first layer gives."""
     if isinstance(first, nn.Conv2d):

@@ -17,10 +17,12 @@ from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import ArrayError
 from driftwell.models.modular.module_layer import first_layer, second_layer
 from driftwell.models.modular.network import ModularNetwork
+from driftwell.models.weights import STEP_COUNTER
 
 Arrays = Mapping[str, NDArray[np.float32]]
 
-_STEP_COUNTER: Final = "num_batches_tracked"
+EMPTY: Final = digest_arrays({})
+"""The name of the bypass."""
 
 
 def read_module(network: ModularNetwork, layer: int, module: int) -> dict[str, NDArray[np.float32]]:
@@ -85,7 +87,7 @@ def _views(network: ModularNetwork, layer: int, module: int) -> Iterator[tuple[s
     if place.norm is not None:
         norm = network.trunk.get_submodule(place.norm)
         for name, tensor in norm.state_dict(keep_vars=True).items():
-            if name != _STEP_COUNTER:
+            if name != STEP_COUNTER:
                 yield f"norm.{name}", tensor.data.narrow(0, start, width)
     yield "second.weight", second.layer.weight.data.narrow(1, start, width)
 
@@ -102,7 +104,7 @@ def _trunk(network: ModularNetwork) -> dict[str, Tensor]:
     return {
         name: tensor
         for name, tensor in state.items()
-        if not name.startswith(prefixes) and name not in gated and not name.endswith(_STEP_COUNTER)
+        if not name.startswith(prefixes) and name not in gated and not name.endswith(STEP_COUNTER)
     }
 
 

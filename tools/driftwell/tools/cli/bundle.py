@@ -39,9 +39,10 @@ def create(
     Example: driftwell bundle create --model cifar-resnet20 --weights resnet20.safetensors
     --out bundles/edge. A model of your own also needs --input, --classes, --mean, --std.
     """
-    from driftwell.models.bundle import create_bundle, read_safetensors
+    from driftwell.models.bundle import create_bundle
     from driftwell.models.factories import BUILT_INS
     from driftwell.models.preprocessing import Preprocessing
+    from driftwell.models.weights import read_safetensors
 
     scope = _parse_adaptable(adaptable)
     known = BUILT_INS.get(model)

@@ -1,0 +1,164 @@
+"""Writes modular bundles: a whole one from a network, and what a device begins with."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+from safetensors.numpy import save_file
+
+from driftwell.messages.digest import digest_arrays
+from driftwell.messages.errors import BundleError
+from driftwell.models.bundle import (
+    MANIFEST,
+    Bundle,
+    adaptable_shapes,
+    open_bundle,
+    whole_or_not_at_all,
+)
+from driftwell.models.manifest import AdaptableArray, BundleManifest, encode_manifest
+from driftwell.models.modular.bundle import SOURCE, ModularBundle, open_modular
+from driftwell.models.modular.decomposition import derive
+from driftwell.models.modular.folder import whole_weights, write_pieces
+from driftwell.models.modular.module_layer import Place
+from driftwell.models.modular.network import ModularNetwork
+from driftwell.models.modular.pieces import piece_digest, read_module, read_trunk
+from driftwell.models.modular.skeleton import build_skeleton, put_modules, put_trunk
+from driftwell.models.modular.spec import ModularSpec
+from driftwell.models.network import Network
+from driftwell.models.selftest import (
+    FALLBACK_LOGITS,
+    IMAGES,
+    LOGITS,
+    SELFTEST,
+    read_selftest,
+    selftest_images,
+    try_forward,
+)
+
+Importance = Sequence[NDArray[np.floating]]
+"""For each layer (modules,): how much the training data use them."""
+
+
+def create_modular_bundle(
+    out: Path, *, base: Bundle, network: ModularNetwork, importance: Importance | None = None
+) -> Bundle:
+    """Write a bundle of all modules to `out` and open it.
+
+    Args:
+        out: Folder to write, whole or not at all.
+        base: Of the network that was cut, or an earlier modular bundle of it: gives the model's
+            name, what goes in, the classes and what may adapt.
+        network: Holding all its modules; it stays as it is.
+        importance: Of its modules on the training data; decides between fallbacks alike in size.
+
+    Raises:
+        BundleError: if modules are missing, the network is not the base's, it fails or gives
+            what is not finite, or `out` exists and is not a bundle.
+    """
+    pieces = {
+        (layer, module): read_module(network, layer, module)
+        for layer, place in enumerate(network.places)
+        for module in place.held
+    }
+    if any(len(place.held) != place.total for place in network.places):
+        raise BundleError("the network lacks modules: a bundle is made of the whole")
+    trunk = read_trunk(network)
+    spec = ModularSpec(
+        structure=network.structure,
+        pairs=network.pairs,
+        modules=tuple(
+            tuple(piece_digest(pieces[layer, module]) for module in place.held)
+            for layer, place in enumerate(network.places)
+        ),
+        trunk=piece_digest(trunk),
+        fallback=smallest_modules(network.places, importance),
+    )
+    shape = base.manifest.input.shape
+    built = build_skeleton(base.manifest.model, spec, shape)
+    put_trunk(built, trunk, where="the network")
+    put_modules(built, lambda *address: pieces[address], where="the network")
+    whole = Network(copy.deepcopy(built), base.manifest.preprocessing, scope=base.scope)
+    fallback = Network(derive(built, spec.fallback), base.manifest.preprocessing, scope=base.scope)
+    images = selftest_images(shape)
+    selftest: dict[str, NDArray[np.generic]] = {
+        IMAGES: images,
+        LOGITS: try_forward(whole, images, base.manifest.classes),
+        FALLBACK_LOGITS: try_forward(fallback, images, base.manifest.classes),
+    }
+    manifest = BundleManifest(
+        model=base.manifest.model,
+        input=base.manifest.input,
+        classes=base.manifest.classes,
+        preprocessing=base.manifest.preprocessing,
+        preprocessing_digest=base.manifest.preprocessing_digest,
+        adaptable=tuple(
+            AdaptableArray(name=name, shape=size)
+            for name, size in adaptable_shapes(built, base.scope)
+        ),
+        parameters=sum(parameter.numel() for parameter in built.parameters()),
+        weights_digest=digest_arrays(whole_weights(built)),
+        source_digest=digest_arrays(whole.state()),
+        selftest_digest=digest_arrays(selftest),
+        modular=spec,
+    )
+    with whole_or_not_at_all(out) as staging:
+        named = {piece_digest(arrays): arrays for arrays in pieces.values()}
+        write_pieces(staging, trunk, named)
+        save_file(selftest, staging / SELFTEST)
+        (staging / MANIFEST).write_bytes(encode_manifest(manifest))
+    return open_bundle(out)
+
+
+def write_device_copy(whole: Bundle, out: Path) -> ModularBundle:
+    """Write what a device begins with, and open it: the fallback's modules and no others.
+
+    Its manifest, and so its digest, are the whole bundle's. Where normalisation layers adapt,
+    the whole's source state lies beside, so that a device can verify what a delta leads to.
+
+    Args:
+        whole: A modular bundle with all its modules.
+        out: Folder to write, whole or not at all.
+
+    Raises:
+        BundleError: if the bundle is not modular, or `out` is its folder, or exists and is not
+            a bundle.
+    """
+    bundle = open_modular(whole.path)
+    if out.exists() and out.samefile(whole.path):
+        raise BundleError(f"{out} is the whole bundle itself; choose another folder")
+    named = {}
+    for layer, modules in enumerate(bundle.spec.fallback):
+        for module in modules:
+            arrays = bundle.module_arrays(layer, module)
+            if arrays is None:
+                raise BundleError(f"{whole.path}: module {module} of layer {layer} is gone")
+            named[bundle.spec.modules[layer][module]] = arrays
+    with whole_or_not_at_all(out) as staging:
+        write_pieces(staging, bundle.trunk, named)
+        save_file(dict(read_selftest(whole.path, whole.manifest)), staging / SELFTEST)
+        if whole.scope == "normalisation":
+            save_file(dict(whole.source), staging / SOURCE)
+        (staging / MANIFEST).write_bytes((whole.path / MANIFEST).read_bytes())
+    return open_modular(out)
+
+
+def smallest_modules(
+    places: Sequence[Place], importance: Importance | None
+) -> tuple[tuple[int, ...], ...]:
+    """Of each layer the one module with the fewest channels; of equals the most important one.
+
+    Args:
+        places: Module layers.
+        importance: For each layer (all its modules,); None: of equals the first.
+    """
+    chosen = []
+    for layer, place in enumerate(places):
+        use = np.zeros(place.total) if importance is None else importance[layer]
+        ranked = [
+            (width, -float(use[module]), module)
+            for width, module in zip(place.widths, place.held, strict=True)
+        ]
+        chosen.append((min(ranked)[2],))
+    return tuple(chosen)
