@@ -11,6 +11,7 @@ from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.distiller import Distiller
 from driftwell.cloud.learner import Learner
 from driftwell.cloud.ledger import Ledger
+from driftwell.cloud.modular.assembly import open_keeper
 from driftwell.cloud.settings import CloudSettings
 from driftwell.cloud.signing_key import signing_key
 from driftwell.messages.errors import SettingsError
@@ -62,15 +63,20 @@ def open_consumer(
         own_folder(folder),
         contextlib.closing(Ledger(folder, survives_power_failure=survives_power_failure)) as ledger,
     ):
+        key = signing_key(folder)
         consumer = Consumer(
             settings,
             edge=edge,
             learner=learner,
             ledger=ledger,
-            key=signing_key(folder),
+            key=key,
             session=session,
             wall_ns=wall_ns,
             software=software_name(),
         )
         consumer.restore()
-        yield consumer
+        with open_keeper(
+            consumer, folder, key=key, survives_power_failure=survives_power_failure
+        ) as keeper:
+            consumer.keeper = keeper
+            yield consumer

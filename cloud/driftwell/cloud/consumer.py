@@ -19,6 +19,7 @@ from driftwell.cloud.inbox import admit
 from driftwell.cloud.issuing import Issuer
 from driftwell.cloud.learner import Learner, Step
 from driftwell.cloud.ledger import Ledger
+from driftwell.cloud.modular.keeper import ModuleKeeper
 from driftwell.cloud.policy import Plan, plan_step
 from driftwell.cloud.publisher import Lineage
 from driftwell.cloud.settings import CloudSettings, configuration_document
@@ -85,6 +86,8 @@ class Consumer:
             expiry_days=settings.expiry_days,
             wall_ns=wall_ns,
         )
+        self.keeper: ModuleKeeper | None = None
+        """Of the modules, where the edge bundle is modular."""
         self.is_revert_waiting = False
         """Whether somebody is known to have asked for a revert since the last one."""
         self._sequence: Counter[str] = Counter()

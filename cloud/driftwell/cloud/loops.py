@@ -149,7 +149,7 @@ async def publish_version(
                 hint="raise message_limit_bytes here, on the devices and at the broker",
             )
             break
-        outcome = await _publish(consumer, connection, topic, payload, Kind.HEAD)
+        outcome = await publish(consumer, connection, topic, payload, Kind.HEAD)
         if outcome is Outcome.SPOOLED:
             return
     consumer.unpublished.discard(version.cohort)
@@ -158,12 +158,13 @@ async def publish_version(
 async def publish_ack(consumer: Consumer, connection: Connection, ack: Ack) -> None:
     """Publish an ack; if it is lost, the device offers its batch again and gets another."""
     topic = device_topic(consumer.settings.group, ack.device, Kind.ACK)
-    await _publish(consumer, connection, topic, encode(ack), Kind.ACK)
+    await publish(consumer, connection, topic, encode(ack), Kind.ACK)
 
 
-async def _publish(
+async def publish(
     consumer: Consumer, connection: Connection, topic: str, payload: bytes, kind: Kind
 ) -> Outcome:
+    """Publish a message as its kind travels; what the broker refuses is counted."""
     route = ROUTES[kind]
     answer = await connection.publish(topic, payload, qos=route.qos, retain=route.retain)
     if answer.outcome is Outcome.REFUSED:

@@ -15,6 +15,7 @@ from driftwell.broker import Connection
 from driftwell.cloud.assembly import open_consumer
 from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.loops import consume_loop, head_loop, learn_loop, revert_loop
+from driftwell.cloud.modular.loops import plan_loop, serve_loop, submodel_loop
 from driftwell.cloud.settings import CloudSettings
 from driftwell.messages.topics import Kind, kind_filter
 from driftwell.models.bundle import open_bundle
@@ -27,7 +28,7 @@ Connect = Callable[[tuple[tuple[str, int], ...]], Connection]
 
 def subscriptions(settings: CloudSettings) -> tuple[tuple[str, int], ...]:
     """What the cloud listens to: everything that goes up but predictions."""
-    kinds = (Kind.STATE, Kind.TELEMETRY, Kind.SAMPLES, Kind.UPDATE, Kind.EVENT)
+    kinds = (Kind.STATE, Kind.TELEMETRY, Kind.SAMPLES, Kind.UPDATE, Kind.FETCH, Kind.EVENT)
     return tuple((kind_filter(settings.group, kind), 1) for kind in kinds)
 
 
@@ -69,17 +70,22 @@ async def run_cloud(
         connection = connect(subscriptions(settings))
         started(consumer)
         log.info("cloud.ready", model=edge.digest[:12], key=consumer.public_key.hex())
+        loops = {
+            "connection": connection.run(),
+            "consume": consume_loop(consumer, connection),
+            "learn": learn_loop(consumer, connection),
+            "head": head_loop(consumer, connection),
+            "revert": revert_loop(consumer),
+        }
+        keeper = consumer.keeper
+        if keeper is not None:
+            loops |= {
+                "plan": plan_loop(consumer, keeper, connection),
+                "submodel": submodel_loop(consumer, keeper, connection),
+                "serve": serve_loop(consumer, keeper, connection),
+            }
         async with asyncio.TaskGroup() as group:
-            tasks = [
-                group.create_task(loop, name=f"cloud:{name}")
-                for name, loop in {
-                    "connection": connection.run(),
-                    "consume": consume_loop(consumer, connection),
-                    "learn": learn_loop(consumer, connection),
-                    "head": head_loop(consumer, connection),
-                    "revert": revert_loop(consumer),
-                }.items()
-            ]
+            tasks = [group.create_task(loop, name=f"cloud:{name}") for name, loop in loops.items()]
             await stopping.wait()
             for task in tasks:
                 task.cancel()

@@ -7,6 +7,7 @@ from typing import Annotated, Any, Final, Literal
 
 import msgspec
 
+from driftwell.cloud.modular.settings import ModuleSettings
 from driftwell.messages.codec import MESSAGE_LIMIT
 from driftwell.messages.digest import digest_bytes
 from driftwell.messages.errors import SettingsError
@@ -241,6 +242,8 @@ class CloudSettings(_Strict, frozen=True, kw_only=True):
     """Samples of a cohort that wait at most; further ones stay in the devices' spools."""
     expiry_days: Positive = 30.0
     """How long a version may be applied."""
+    modules: ModuleSettings = ModuleSettings()
+    """Where the edge bundle is modular: how sub-models are planned, and modules learned."""
     message_limit_bytes: Annotated[int, msgspec.Meta(ge=4096, le=200_000_000)] = MESSAGE_LIMIT
     metrics_port: Annotated[int, msgspec.Meta(ge=1, le=65_535)] | None = None
     """Port on the loopback interface for Prometheus; None: no metrics endpoint."""

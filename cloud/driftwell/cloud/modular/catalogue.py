@@ -103,6 +103,13 @@ class Catalogue:
         self._kept[address] = deque(versions[-self._settings.keep :])
         self._address |= {version.piece: address for version in self._kept[address]}
 
+    def retire(self, piece: str) -> None:
+        """Know a piece by its name only: what says it is of it is told that it is too old."""
+        self._address.pop(piece, None)
+        self._retired[piece] = None
+        if len(self._retired) > MAX_RETIRED:
+            del self._retired[next(iter(self._retired))]
+
     @property
     def addresses(self) -> tuple[Address, ...]:
         """Every module."""
@@ -196,6 +203,15 @@ class Catalogue:
 
     def fold(self, address: Address, contributions: Sequence[Contribution]) -> bool:
         """Fold contributions into a module; whether it has a new version."""
+        version = self.folded(address, contributions)
+        if version is not None:
+            self.add(address, version)
+        return version is not None
+
+    def folded(
+        self, address: Address, contributions: Sequence[Contribution]
+    ) -> ModuleVersion | None:
+        """The version that contributions would lead to; None: to none. Nothing changes here."""
         newest = self.newest(address)
         settings = self._settings
         wanted = fold_in(
@@ -207,24 +223,21 @@ class Catalogue:
         )
         before = newest.arrays
         if not before or all(np.array_equal(wanted[name], before[name]) for name in before):
-            return False
+            return None
         delta = encode_difference(before, wanted, bits=settings.bits)
         after = apply_delta(before, delta)
         piece = digest_arrays(after)
         if piece in self._address:  # rounding left nothing of it
-            return False
-        kept = self._kept[address]
-        if len(kept) == settings.keep:
-            self._retire(kept.popleft().piece)
-        kept.append(ModuleVersion(newest.number + 1, piece, after, delta))
-        self._address[piece] = address
-        return True
+            return None
+        return ModuleVersion(newest.number + 1, piece, after, delta)
 
-    def _retire(self, piece: str) -> None:
-        self._address.pop(piece, None)
-        self._retired[piece] = None
-        if len(self._retired) > MAX_RETIRED:
-            del self._retired[next(iter(self._retired))]
+    def add(self, address: Address, version: ModuleVersion) -> None:
+        """Give a module its next version; the oldest one that is kept may have to go."""
+        kept = self._kept[address]
+        if len(kept) == self._settings.keep:
+            self.retire(kept.popleft().piece)
+        kept.append(version)
+        self._address[version.piece] = address
 
     def _base(self, address: Address, version: int) -> Arrays:
         if address not in self._kept or not 0 <= version <= self.version(address):

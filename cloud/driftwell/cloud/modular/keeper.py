@@ -1,0 +1,271 @@
+"""The running state of a modular model in the cloud: modules, devices, and what they ask for.
+
+As with the consumer, loops (`loops.py`) wait and carry, and this object decides and books. All
+of it runs in the event loop's thread, except the choice of modules.
+"""
+
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import partial
+from typing import Final
+
+import msgspec
+import numpy as np
+import structlog
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+
+from driftwell.cloud.modular.aggregation import Arrays
+from driftwell.cloud.modular.catalogue import Address, Catalogue, Update
+from driftwell.cloud.modular.fleet import Fleet, Layout, Reason, references
+from driftwell.cloud.modular.planner import (
+    DOWNLOAD,
+    LATENCY,
+    ModulePlan,
+    ResourceCost,
+    plan_modules,
+)
+from driftwell.cloud.modular.registry import ModuleRegistry, StoredSubModel
+from driftwell.cloud.modular.settings import ModuleSettings
+from driftwell.messages.arrays import unpack_arrays
+from driftwell.messages.blob import Fetch, in_order
+from driftwell.messages.delta import Delta, encode_delta
+from driftwell.messages.errors import ArrayError, InfeasibleBudgetError, WireError
+from driftwell.messages.signing import read_submodel, sign_manifest
+from driftwell.messages.state import State
+from driftwell.messages.submodel import SubModelManifest
+from driftwell.messages.telemetry import Telemetry
+from driftwell.messages.update import ModuleUpdate
+
+MAX_DEVICES: Final = 10_000
+DAY_NS: Final = 86_400 * 10**9
+
+log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Derivation:
+    """A device that is planned for."""
+
+    device: str
+    reason: Reason
+    choose: Callable[[], ModulePlan]
+    """Takes up to a second or two; may run in another thread."""
+
+
+class ModuleKeeper:
+    """State and decisions of one cloud for a modular model."""
+
+    def __init__(
+        self,
+        settings: ModuleSettings,
+        *,
+        group: str,
+        model: str,
+        modules: dict[Address, Arrays],
+        layout: Layout,
+        registry: ModuleRegistry,
+        key: Ed25519PrivateKey,
+        expiry_days: float,
+        wall_ns: Callable[[], int],
+        counters: Counter[str],
+    ) -> None:
+        """Go on where the registry is.
+
+        Args:
+            settings: How it decides.
+            group: Of devices and cloud.
+            model: Digest of the modular bundle.
+            modules: The bundle's, which are their version 0.
+            layout: What modules cost, and the fallback.
+            registry: Open.
+            key: Signs sub-models.
+            expiry_days: How long one may be taken.
+            wall_ns: Nanoseconds since the Unix epoch.
+            counters: Of the consumer.
+        """
+        self.settings = settings
+        self.registry = registry
+        self.requests: dict[str, Fetch] = {}
+        """What devices wait for, by device; a newer question takes the place of an older one."""
+        self.unpublished: set[str] = set()
+        """Devices whose newest sub-model the broker has not answered for."""
+        self.catalogue = Catalogue(modules, settings.fold)
+        self.fleet = Fleet(layout, settings.fleet, limit=MAX_DEVICES)
+        self.counters = counters
+        self._group, self._model, self._key = group, model, key
+        self._layout = layout
+        self._lifetime_ns = int(expiry_days * DAY_NS)
+        self._wall_ns = wall_ns
+        self._touched: dict[str, None] = {}
+        """Devices that said something since they were last looked at, in turn."""
+        for address, versions in registry.versions().items():
+            self.catalogue.restore(address, versions)
+        for piece in registry.retired():
+            self.catalogue.retire(piece)
+        for stored in registry.submodels():
+            self.fleet.restore(read_submodel(stored.manifest))
+
+    def take_state(self, state: State) -> None:
+        """Note a birth document's limits."""
+        if state.model == self._model and not isinstance(state.model_limits, msgspec.UnsetType):
+            self.fleet.born(state.device, state.model_limits)
+
+    def take_telemetry(self, telemetry: Telemetry, payload: bytes) -> None:
+        """Note what a device's data use, and its limits; what makes no sense is quarantined."""
+        if telemetry.model != self._model:
+            return
+        try:
+            self.fleet.read(telemetry, now_s=self._wall_ns() / 1e9)
+        except WireError as error:
+            self._refuse(telemetry.device, error, payload)
+            return
+        if telemetry.device in self.fleet.members:
+            self._touched[telemetry.device] = None
+
+    def take_fetch(self, fetch: Fetch) -> None:
+        """Note which pieces a device lacks."""
+        if fetch.wants and (fetch.device in self.requests or len(self.requests) < MAX_DEVICES):
+            self.requests[fetch.device] = fetch
+        elif not fetch.wants:
+            self.requests.pop(fetch.device, None)
+
+    def take_update(self, update: ModuleUpdate, payload: bytes) -> None:
+        """Fold in what a device learned of a module; what cannot be used is quarantined."""
+        device, session, seq = update.device, update.session, update.seq
+        if self.registry.knows_update(device, session, seq):
+            self.counters["updates-repeated"] += 1
+            return
+        try:
+            address, version = self.catalogue.find(update.module)
+            if version.number != update.base_version:
+                raise ArrayError(
+                    f"piece {update.module[:12]} is version {version.number}, not "
+                    f"{update.base_version}"
+                )
+            learned = Update(version.number, _delta_of(update, version.arrays), update.importance)
+            contribution = self.catalogue.read(address, learned)
+        except WireError as error:
+            self._refuse(device, error, payload, update=(session, seq))
+            return
+        made = self.catalogue.folded(address, [contribution])
+        folded = None if made is None else (address, made)
+        self.registry.fold(device, session, seq, folded, keep=self.settings.fold.keep)
+        if made is not None:
+            self.catalogue.add(address, made)
+        self.counters["updates-folded"] += 1
+        log.info("module.folded", device=device, layer=address[0], module=address[1],
+                 version=self.catalogue.version(address), age=contribution.age)  # fmt: skip
+
+    def next_derivation(self) -> Derivation | None:
+        """The next device that needs another sub-model, devices taking turns."""
+        while self._touched:
+            device = next(iter(self._touched))
+            del self._touched[device]
+            reason = self.fleet.why(device, self.catalogue, now_ns=self._wall_ns())
+            if reason:
+                return Derivation(device, reason, self._choice(device))
+        return None
+
+    def derived(self, derivation: Derivation, plan: ModulePlan) -> StoredSubModel | None:
+        """Sign and book what a derivation came to; None: the device has that sub-model already."""
+        device = derivation.device
+        member = self.fleet.members[device]
+        layers = references(plan.modules, self.catalogue)
+        if member.manifest is not None and member.manifest.layers == layers:
+            self.fleet.planned(device, plan, None)
+            return None
+        now_ns = self._wall_ns()
+        manifest = SubModelManifest(
+            group=self._group,
+            device=device,
+            model=self._model,
+            version=(member.manifest.version if member.manifest else 0) + 1,
+            created_ns=now_ns,
+            expires_ns=now_ns + self._lifetime_ns,
+            layers=layers,
+            costs=_in_device_units(plan.costs, member.scale),
+            limits=_in_device_units(plan.limits, member.scale),
+        )
+        encoded, signature = sign_manifest(manifest, self._key)
+        stored = StoredSubModel(device, manifest.version, encoded, signature)
+        self.registry.put_submodel(stored)
+        self.fleet.planned(device, plan, manifest)
+        self.counters["submodels-derived"] += 1
+        log.info(
+            "submodel.derived", device=device, version=manifest.version, reason=derivation.reason,
+            modules=sum(len(layer) for layer in plan.modules), method=plan.method,
+            **{name: round(cost, 3) for name, cost in plan.costs.items()},
+        )  # fmt: skip
+        return stored
+
+    def infeasible(self, derivation: Derivation, error: InfeasibleBudgetError) -> None:
+        """Note that a device's limits leave room for no sub-model; it keeps the one it has."""
+        self.fleet.refused(derivation.device)
+        self._refuse(derivation.device, error, b"")
+
+    def refuse_fetch(self, device: str, error: WireError) -> None:
+        """Note a piece that cannot be served: the device's sub-model is older than what is kept."""
+        self._refuse(device, error, b"")
+
+    def submodel(self, device: str) -> StoredSubModel | None:
+        """A device's newest sub-model; None: it has none yet."""
+        return self.registry.submodel(device)
+
+    def _choice(self, device: str) -> Callable[[], ModulePlan]:
+        member = self.fleet.members[device]
+        fetched = ResourceCost([
+            np.array([
+                self.catalogue.fetch_bytes((layer, module), member.held.get((layer, module)))
+                for module in range(size)
+            ], np.float64)
+            for layer, size in enumerate(self._layout.sizes)
+        ])  # fmt: skip
+        return partial(
+            plan_modules,
+            self.fleet.wanted(device),
+            {**self._layout.costs, DOWNLOAD: fetched},
+            dict(member.limits),
+            time_limit_s=self.settings.time_limit_s,
+        )
+
+    def _refuse(
+        self,
+        device: str,
+        error: WireError,
+        payload: bytes,
+        *,
+        update: tuple[str, int] | None = None,
+    ) -> None:
+        self.counters[f"refused:{error.code}"] += 1
+        log.warning("module.refused", device=device, code=str(error.code), detail=str(error))
+        self.registry.refuse(device, str(error.code), str(error), payload, update=update)
+
+
+def _delta_of(update: ModuleUpdate, base: Arrays) -> Delta:
+    """The differences of an update, however they came.
+
+    Raises:
+        ArrayError: if it holds both forms or none, or they do not fit the module.
+    """
+    if isinstance(update.delta, Delta) and not update.arrays:
+        return update.delta
+    given = unpack_arrays(update.arrays)
+    ordered = in_order(base)
+    fits = given.keys() == ordered.keys() and all(
+        given[name].dtype == np.float32 and given[name].shape == array.shape
+        for name, array in ordered.items()
+    )
+    if not fits or update.delta is not msgspec.UNSET:
+        raise ArrayError("an update holds either a delta, or float32 differences of all arrays")
+    after = {name: array + given[name].astype(np.float32) for name, array in ordered.items()}
+    return encode_delta(ordered, after)
+
+
+def _in_device_units(amounts: Mapping[str, float], scale: float) -> dict[str, float]:
+    """Milliseconds as the device counts them; a download is over when the sub-model is there."""
+    return {
+        name: amount * scale if name == LATENCY else amount
+        for name, amount in amounts.items()
+        if name != DOWNLOAD
+    }

@@ -1,0 +1,145 @@
+"""The loops of a modular model: await, decide, await. Deciding is `keeper.py`'s."""
+
+import asyncio
+import sqlite3
+from typing import Final
+
+from driftwell.broker import Connection, Outcome
+from driftwell.cloud.consumer import Consumer, log
+from driftwell.cloud.loops import RETRY_S, publish
+from driftwell.cloud.modular.keeper import ModuleKeeper
+from driftwell.cloud.modular.registry import StoredSubModel
+from driftwell.cloud.modular.serving import serve
+from driftwell.messages.blob import Blob, Fetch, Want
+from driftwell.messages.codec import encode
+from driftwell.messages.errors import InfeasibleBudgetError, TooLargeError, WireError
+from driftwell.messages.submodel import SubModel
+from driftwell.messages.topics import Kind, device_topic
+
+LOOK_S: Final = 1.0
+"""How often it is looked for devices whose wait is over."""
+
+
+async def plan_loop(consumer: Consumer, keeper: ModuleKeeper, connection: Connection) -> None:
+    """Derive sub-models for devices that need another one, one after the other."""
+    while True:
+        derivation = keeper.next_derivation()
+        if derivation is None:
+            await _wait_for_news(consumer)
+            continue
+        try:
+            plan = await asyncio.to_thread(derivation.choose)
+            derived = keeper.derived(derivation, plan)
+        except InfeasibleBudgetError as error:
+            keeper.infeasible(derivation, error)
+            continue
+        except sqlite3.OperationalError as error:
+            log.error("submodel.not-booked", error=str(error), retry_s=RETRY_S)
+            await asyncio.sleep(RETRY_S)
+            continue
+        if derived is not None:
+            await publish_submodel(consumer, keeper, connection, derived)
+
+
+async def submodel_loop(consumer: Consumer, keeper: ModuleKeeper, connection: Connection) -> None:
+    """Publish each device's sub-model on every connection, for brokers forget."""
+    epoch = 0
+    while True:
+        try:
+            async with asyncio.timeout(RETRY_S):
+                epoch = await connection.next_epoch(epoch)
+            keeper.unpublished.update(one.device for one in keeper.registry.submodels())
+        except TimeoutError:
+            pass
+        for device in sorted(keeper.unpublished):
+            stored = keeper.submodel(device)
+            if stored is None:
+                keeper.unpublished.discard(device)
+            else:
+                await publish_submodel(consumer, keeper, connection, stored)
+
+
+async def serve_loop(consumer: Consumer, keeper: ModuleKeeper, connection: Connection) -> None:
+    """Send the pieces that devices ask for, a device at a time."""
+    while True:
+        if not keeper.requests:
+            await _wait_for_news(consumer)
+            continue
+        device = next(iter(keeper.requests))
+        fetch = keeper.requests[device]
+        for want in fetch.wants:
+            is_sent = await _serve_one(consumer, keeper, connection, fetch, want)
+            if not is_sent or keeper.requests.get(device) is not fetch:
+                break
+        if keeper.requests.get(device) is fetch:
+            del keeper.requests[device]
+
+
+async def publish_submodel(
+    consumer: Consumer, keeper: ModuleKeeper, connection: Connection, stored: StoredSubModel
+) -> None:
+    """Publish a device's sub-model; without an answer it is published again (`submodel_loop`)."""
+    keeper.unpublished.add(stored.device)
+    message = SubModel(
+        device=stored.device,
+        session=consumer.session,
+        seq=consumer.next_seq("submodel"),
+        clock_ns=consumer.wall_ns(),
+        model=consumer.edge.digest,
+        manifest=stored.manifest,
+        signature=stored.signature,
+        key=consumer.public_key,
+    )
+    topic = device_topic(consumer.settings.group, stored.device, Kind.SUBMODEL)
+    try:
+        payload = encode(message, limit_bytes=consumer.settings.message_limit_bytes)
+    except TooLargeError as error:
+        consumer.counters["submodels_too_large"] += 1
+        log.error(
+            "submodel.too-large",
+            size_bytes=error.size_bytes,
+            hint="raise message_limit_bytes here, on the devices and at the broker",
+        )
+        keeper.unpublished.discard(stored.device)
+        return
+    if await publish(consumer, connection, topic, payload, Kind.SUBMODEL) is not Outcome.SPOOLED:
+        keeper.unpublished.discard(stored.device)
+
+
+async def _serve_one(
+    consumer: Consumer, keeper: ModuleKeeper, connection: Connection, fetch: Fetch, want: Want
+) -> bool:
+    """Send one piece; False if the broker is gone, or the device has asked for something else."""
+    topic = device_topic(consumer.settings.group, fetch.device, Kind.BLOB)
+    try:
+        for base, content, size_bytes, offset, data in serve(keeper.catalogue, want):
+            blob = Blob(
+                device=fetch.device,
+                session=consumer.session,
+                seq=consumer.next_seq("blob"),
+                clock_ns=consumer.wall_ns(),
+                model=consumer.edge.digest,
+                piece=want.piece,
+                base=base,
+                content=content,
+                size_bytes=size_bytes,
+                offset=offset,
+                data=data,
+            )
+            payload = encode(blob, limit_bytes=consumer.settings.message_limit_bytes)
+            outcome = await publish(consumer, connection, topic, payload, Kind.BLOB)
+            if outcome is not Outcome.ACKED or keeper.requests.get(fetch.device) is not fetch:
+                return False
+            consumer.counters["blob-bytes"] += len(data)
+        consumer.counters["pieces-served"] += 1
+    except WireError as error:
+        keeper.refuse_fetch(fetch.device, error)
+    return True
+
+
+async def _wait_for_news(consumer: Consumer) -> None:
+    try:
+        async with asyncio.timeout(LOOK_S), consumer.changed:
+            await consumer.changed.wait()
+    except TimeoutError:
+        pass

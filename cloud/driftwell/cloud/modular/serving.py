@@ -1,0 +1,52 @@
+"""Pure. What a device is sent for a piece that it lacks."""
+
+from collections.abc import Iterator
+
+import msgspec
+
+from driftwell.cloud.modular.catalogue import Address, Catalogue
+from driftwell.messages.blob import Want, chunks, encode_steps, encode_whole
+from driftwell.messages.digest import digest_bytes
+from driftwell.messages.errors import DeltaError, RefusalCode
+
+Chunk = tuple[str | msgspec.UnsetType, str, int, int, bytes]
+"""Base, content, size of the content in bytes, offset and data of a `Blob`."""
+
+
+def serve(catalogue: Catalogue, want: Want) -> Iterator[Chunk]:
+    """The chunks that lead a device to a piece, from where it broke off.
+
+    Differences if the device holds a version that they lead from, and they are shorter than the
+    piece; else the piece itself.
+
+    Args:
+        catalogue: The modules.
+        want: What the device lacks, and what it holds.
+
+    Raises:
+        DeltaError: `older-version` if the piece is no longer kept, `wrong-source` if it is not
+            known, or is of another module.
+    """
+    address, version = catalogue.find(want.piece)
+    if address != (want.layer, want.module):
+        raise DeltaError(f"piece {want.piece[:12]} is of another module", RefusalCode.WRONG_SOURCE)
+    base: str | msgspec.UnsetType = msgspec.UNSET
+    content = b""
+    if version is catalogue.newest(address) and not isinstance(want.have, msgspec.UnsetType):
+        content = _steps(catalogue, address, want.have)
+        base = want.have if content else base
+    content = content or encode_whole(version.arrays)
+    name = digest_bytes(content)
+    offset = want.offset if want.content == name and want.offset < len(content) else 0
+    for start, data in chunks(content, offset=offset):
+        yield base, name, len(content), start, data
+
+
+def _steps(catalogue: Catalogue, address: Address, have: str) -> bytes:
+    """The differences from a piece to the newest of its module; empty: it is not known here."""
+    try:
+        of, held = catalogue.find(have)
+    except DeltaError:
+        return b""
+    deltas = catalogue.steps(address, held.number) if of == address else None
+    return encode_steps(deltas) if deltas else b""
