@@ -10,7 +10,7 @@ A sub-task is a class: devices see some of the classes, and need their modules.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Annotated
 
 import msgspec
@@ -80,9 +80,74 @@ def train_offline(
     Returns:
         For each layer the gate labels (C, modules) of the second stage; none if it was left out.
     """
-    with torch.random.fork_rng(devices=[]):  # what the network's own layers draw, as of Dropout
-        torch.manual_seed(seed)
-        return _train(network, inputs, labels, settings, seed, report)
+    training = begin_training(network, settings, seed=seed)
+    while training.done < epochs_of(settings):
+        report(train_epoch(training, inputs, labels, settings))
+    return training.labels
+
+
+@dataclass(slots=True)
+class Training:
+    """The offline stage between two epochs: all that the next one depends on but the data."""
+
+    network: ModularNetwork
+    optimiser: torch.optim.Adam
+    generator: torch.Generator
+    """Draws batches, noise and absences."""
+    ambient: Tensor
+    """State of the generator that the network's own layers draw from, as Dropout does."""
+    done: int = 0
+    """Epochs."""
+    labels: list[NDArray[np.float64]] = field(default_factory=list)
+    """For each layer the gate labels (C, modules) of the second stage; none in the first."""
+
+
+def epochs_of(settings: OfflineSettings) -> int:
+    """How many there are in both stages."""
+    return settings.joint_epochs + settings.ability_epochs
+
+
+def begin_training(network: ModularNetwork, settings: OfflineSettings, *, seed: int) -> Training:
+    """Before the first epoch; the network will learn in place."""
+    return Training(
+        network,
+        torch.optim.Adam(network.parameters(), settings.learning_rate),
+        torch.Generator().manual_seed(seed),
+        torch.Generator().manual_seed(seed).get_state(),
+    )
+
+
+def train_epoch(
+    training: Training,
+    inputs: Tensor,
+    labels: NDArray[np.int64],
+    settings: OfflineSettings,
+    *,
+    progress: Callable[[int, int], None] = lambda *_: None,
+) -> Epoch:
+    """Go one epoch further, in place; the arguments are those of `train_offline`.
+
+    Args:
+        training: Not at its end.
+        inputs: (N, ...).
+        labels: (N,).
+        settings: The same in every epoch.
+        progress: Called after each batch with samples seen, and N.
+    """
+    is_joint = training.done < settings.joint_epochs
+    if not is_joint and not training.labels:
+        loads = mean_gates(training.network, inputs, labels)
+        training.labels = [_labels_of(load, settings) for load in loads]
+    guides = [torch.from_numpy(label).float() for label in training.labels]
+    with torch.random.fork_rng(devices=[]):
+        torch.set_rng_state(training.ambient)
+        loss = _epoch(
+            training.network, inputs, torch.from_numpy(labels), settings, training.optimiser,
+            training.generator, guides=None if is_joint else guides, progress=progress,
+        )  # fmt: skip
+        training.ambient = torch.get_rng_state()
+    training.done += 1
+    return Epoch(training.done, epochs_of(settings), "joint" if is_joint else "ability", loss)
 
 
 def mean_gates(
@@ -119,9 +184,11 @@ def _epoch(
     generator: torch.Generator,
     *,
     guides: Sequence[Tensor] | None,
+    progress: Callable[[int, int], None],
 ) -> float:
     network.train()
-    losses = []
+    losses: list[float] = []
+    seen = 0
     for chosen in _batches(len(inputs), settings.batch, generator):
         images, labels = inputs[chosen], targets[chosen]
         scores, spreads = network.selector(images)
@@ -137,6 +204,8 @@ def _epoch(
         (answer_loss + extra).backward()
         optimiser.step()
         losses.append(float(answer_loss.detach()))
+        seen += len(chosen)
+        progress(seen, len(inputs))
     network.eval()
     return float(np.mean(losses))
 
@@ -181,28 +250,3 @@ def _batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Ten
         chosen = order[first : first + batch]
         if len(chosen) > 1:  # BatchNorm needs two
             yield chosen
-
-
-def _train(
-    network: ModularNetwork,
-    inputs: Tensor,
-    labels: NDArray[np.int64],
-    settings: OfflineSettings,
-    seed: int,
-    report: Callable[[Epoch], None],
-) -> list[NDArray[np.float64]]:
-    generator = torch.Generator().manual_seed(seed)
-    targets = torch.from_numpy(labels)
-    of = settings.joint_epochs + settings.ability_epochs
-    optimiser = torch.optim.Adam(network.parameters(), settings.learning_rate)
-    for number in range(settings.joint_epochs):
-        loss = _epoch(network, inputs, targets, settings, optimiser, generator, guides=None)
-        report(Epoch(number + 1, of, "joint", loss))
-    if not settings.ability_epochs:
-        return []
-    labelled = [_labels_of(load, settings) for load in mean_gates(network, inputs, labels)]
-    guides = [torch.from_numpy(label).float() for label in labelled]
-    for number in range(settings.ability_epochs):
-        loss = _epoch(network, inputs, targets, settings, optimiser, generator, guides=guides)
-        report(Epoch(settings.joint_epochs + number + 1, of, "ability", loss))
-    return labelled
