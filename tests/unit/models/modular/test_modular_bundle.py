@@ -1,0 +1,233 @@
+"""Modular bundles: whole ones are bundles like any other, and what was altered does not open."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import msgspec
+import numpy as np
+import pytest
+import torch
+from safetensors.numpy import load_file, save_file
+from tests import tiny
+
+from driftwell.messages.delta import apply_delta, encode_delta
+from driftwell.messages.digest import digest_arrays
+from driftwell.messages.errors import BundleError
+from driftwell.models.bundle import MANIFEST, Bundle, open_bundle
+from driftwell.models.manifest import decode_manifest, encode_manifest
+from driftwell.models.modular.bundle import open_modular
+from driftwell.models.modular.decomposition import derive
+from driftwell.models.modular.folder import MODULES, TRUNK
+from driftwell.models.modular.network import ModularNetwork
+from driftwell.models.modular.pieces import EMPTY, piece_digest, read_module
+from driftwell.models.modular.spec import ModularSpec, Structure
+from driftwell.models.modular.writing import create_modular_bundle
+from driftwell.models.normalisation import Scope
+from driftwell.models.selftest import SELFTEST
+from driftwell.models.statistics import StatisticsSettings
+
+IMAGES = tiny.make_images(6)
+BYPASS = 5
+SCOPES: tuple[Scope, ...] = ("normalisation", "all")
+
+
+@pytest.fixture
+def bundle(tmp_path: Path) -> Bundle:
+    return tiny.make_modular(tmp_path)
+
+
+def spec_of(bundle: Bundle) -> ModularSpec:
+    spec = bundle.manifest.modular
+    assert spec is not None
+    return spec
+
+
+def edit(bundle: Bundle, **changes: object) -> None:
+    """Write another manifest."""
+    manifest = msgspec.structs.replace(bundle.manifest, **changes)
+    (bundle.path / MANIFEST).write_bytes(encode_manifest(manifest))
+
+
+def edit_spec(bundle: Bundle, **changes: object) -> None:
+    edit(bundle, modular=msgspec.structs.replace(spec_of(bundle), **changes))
+
+
+def module_file(bundle: Bundle, layer: int = 0, module: int = 0) -> Path:
+    return bundle.path / MODULES / f"{spec_of(bundle).modules[layer][module]}.safetensors"
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+def test_it_answers_as_the_network_it_was_made_of(tmp_path: Path, scope: Scope) -> None:
+    """The same bundle again, the same logits, and the whole network's arrays may adapt."""
+    base = tiny.make_blocks(tmp_path, scope)
+    network = tiny.cut_blocks(base)
+    bundle = create_modular_bundle(tmp_path / "modular", base=base, network=network)
+    again = open_bundle(bundle.path)
+    with torch.inference_mode():
+        pixels = torch.from_numpy(IMAGES).float().permute(0, 3, 1, 2) / 255
+        expected = network((pixels - 0.5) / 0.25).numpy()
+
+    assert again.digest == bundle.digest != base.digest
+    assert again.manifest.parameters == sum(p.numel() for p in network.parameters())
+    assert (again.scope, again.manifest.classes) == (scope, base.manifest.classes)
+    np.testing.assert_allclose(again.network().logits(IMAGES), expected, rtol=1e-4, atol=1e-5)
+    assert ("trunk.1.conv1.weight" in again.source) == (scope == "all")
+
+
+def test_a_network_of_it_follows_its_stream_and_takes_versions(bundle: Bundle) -> None:
+    """Own statistics, deltas and their digests are as with any bundle."""
+    network = bundle.network(own_statistics=StatisticsSettings())
+    before = network.logits(IMAGES)
+    moved = tiny.moved(bundle.source)
+    version = apply_delta(bundle.source, encode_delta(bundle.source, moved))
+    network.install(version)
+
+    assert digest_arrays(network.state()) == digest_arrays(version)
+    assert not np.array_equal(network.logits(IMAGES), before)
+    assert network.signature() is not None
+
+
+def test_each_piece_is_in_a_file_of_its_name(bundle: Bundle) -> None:
+    """Equal modules are one file, and the bypass is none."""
+    spec = spec_of(bundle)
+    module = bundle.module()
+    assert isinstance(module, ModularNetwork)
+    files = {file.stem for file in (bundle.path / MODULES).iterdir()}
+
+    assert [layer[BYPASS] for layer in spec.modules] == [EMPTY, EMPTY]
+    assert files == {digest for layer in spec.modules for digest in layer} - {EMPTY}
+    assert spec.modules[1][2] == piece_digest(read_module(module, 1, 2))
+    assert spec.trunk == piece_digest(load_file(bundle.path / TRUNK))
+
+
+def test_the_fallback_is_the_smallest_there_is(tmp_path: Path, bundle: Bundle) -> None:
+    """The bypass where there is one; of modules alike in size the most important one."""
+    wide = tiny.make_bundle(tmp_path, "foundation")
+    structure = Structure(modules=6, slices=4, active=2)
+    network = tiny.cut(wide, structure)
+    importance = [np.array([0.1, 0.1, 0.3, 0.1, 0.2, 0.2], np.float32)]
+    chosen = [
+        spec_of(create_modular_bundle(tmp_path / "out", base=wide, network=network, **given))
+        for given in ({}, {"importance": importance})
+    ]
+
+    assert spec_of(bundle).fallback == ((BYPASS,), (BYPASS,))
+    assert [spec.fallback for spec in chosen] == [((0,),), ((2,),)]
+
+
+def test_other_manifests_say_nothing_of_modules(tmp_path: Path) -> None:
+    """So the digest of a bundle from before there were modules is what it was."""
+    made = tiny.make_bundle(tmp_path, "edge")
+    content = encode_manifest(made.manifest)
+
+    assert b"modular" not in content
+    assert content == msgspec.json.format(content, indent=2) + b"\n"
+    assert decode_manifest(content, where="x").modular is None
+
+
+def alter(file: Path) -> None:
+    arrays = load_file(file)
+    name = sorted(arrays)[0]
+    save_file(arrays | {name: arrays[name] + np.float32(1)}, file)
+
+
+def swap_modules(bundle: Bundle) -> None:
+    first, second, *rest = spec_of(bundle).modules[0]
+    edit_spec(bundle, modules=((second, first, *rest), spec_of(bundle).modules[1]))
+
+
+def misname(bundle: Bundle) -> None:
+    module_file(bundle).rename(bundle.path / MODULES / "first.safetensors")
+
+
+def not_a_module(bundle: Bundle) -> None:
+    """A piece that is what it is called, and fits no module of this network."""
+    arrays = {"first.weight": np.zeros((1, 1), np.float32)}
+    digest = piece_digest(arrays)
+    save_file(arrays, bundle.path / MODULES / f"{digest}.safetensors")
+    module_file(bundle).unlink()
+    first, second = spec_of(bundle).modules
+    edit_spec(bundle, modules=((digest, *first[1:]), second))
+
+
+def in_double(bundle: Bundle) -> None:
+    arrays = {name: array.astype(np.float64) for name, array in load_file(bundle.path / TRUNK).items()}
+    save_file(arrays, bundle.path / TRUNK)
+
+
+def strange_pair(bundle: Bundle, **changes: str | None) -> None:
+    first, second = spec_of(bundle).pairs
+    edit_spec(bundle, pairs=(msgspec.structs.replace(first, **changes), second))
+
+
+def wrong_layers(bundle: Bundle) -> None:
+    text = (bundle.path / MANIFEST).read_text()
+    (bundle.path / MANIFEST).write_text(text.replace('"slices": 4', '"slices": 6'))
+
+
+def strange_fallback(bundle: Bundle) -> None:
+    spec = msgspec.to_builtins(bundle.manifest)
+    spec["modular"]["fallback"] = [[0], [6]]
+    (bundle.path / MANIFEST).write_bytes(msgspec.json.encode(spec))
+
+
+def other_selftest(bundle: Bundle) -> None:
+    file = bundle.path / SELFTEST
+    arrays = {name: array for name, array in load_file(file).items() if name != "fallback_logits"}
+    save_file(arrays, file)
+    edit(bundle, selftest_digest=digest_arrays(arrays))
+
+
+DAMAGES: dict[str, Callable[[Bundle], object]] = {
+    r"trunk.safetensors was altered": lambda b: alter(b.path / TRUNK),
+    r"trunk.safetensors does not exist": lambda b: (b.path / TRUNK).unlink(),
+    r"float64, must be float32": in_double,
+    r"modules/\w+.safetensors was altered": lambda b: alter(module_file(b)),
+    r"not whole: 1 of 10 module files": lambda b: module_file(b).unlink(),
+    r"not whole: 10 of 10": lambda b: [f.unlink() for f in (b.path / MODULES).iterdir()],
+    r"not a safetensors file": lambda b: module_file(b).write_bytes(b"garbage"),
+    r"first.safetensors is no module": misname,
+    r"the modules are not those": swap_modules,
+    r"module 0 of layer 0 does not fit": not_a_module,
+    r"are no pair of layers": lambda b: strange_pair(b, first="1.conv3"),
+    r"does not normalise": lambda b: strange_pair(b, norm="2.1"),
+    r"selftest.safetensors was altered": other_selftest,
+    r"not a bundle manifest: .*modules must be more": wrong_layers,
+    r"not a bundle manifest: .*no rising numbers": strange_fallback,
+}
+
+
+@pytest.mark.parametrize("message", DAMAGES)
+def test_a_damaged_bundle_is_refused(bundle: Bundle, message: str) -> None:
+    """Whichever piece is altered, missing or no piece, opening fails and says which."""
+    DAMAGES[message](bundle)
+
+    with pytest.raises(BundleError, match=message):
+        open_bundle(bundle.path)
+
+
+def test_what_is_not_the_whole_network_is_not_written(tmp_path: Path, bundle: Bundle) -> None:
+    """A sub-model, another network's modules, or NaN: no bundle."""
+    base = tiny.make_blocks(tmp_path)
+    network = tiny.cut_blocks(base)
+    poisoned = tiny.cut_blocks(base)
+    with torch.no_grad():
+        poisoned.trunk.get_parameter("5.bias").fill_(torch.nan)
+    wrong = {
+        "lacks modules": (base, derive(network, [(0, 1), (2,)])),
+        "no pair of layers": (tiny.make_bundle(tmp_path, "edge"), network),
+        "not finite": (base, poisoned),
+    }
+
+    for message, (of, made) in wrong.items():
+        with pytest.raises(BundleError, match=message):
+            create_modular_bundle(tmp_path / "out", base=of, network=made)
+    assert not (tmp_path / "out").exists()
+
+
+def test_bundles_in_one_piece_are_not_opened_as_modular(tmp_path: Path) -> None:
+    """The error says how to open it."""
+    made = tiny.make_bundle(tmp_path, "edge")
+
+    with pytest.raises(BundleError, match="open it with open_bundle"):
+        open_modular(made.path)
