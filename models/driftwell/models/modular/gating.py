@@ -2,7 +2,7 @@
 
 From the selector's scores to gates: the `active` modules with the highest scores share the
 answer by a softmax over their scores, the others get nothing (Shazeer et al., ICLR 2017,
-section 2.1). Modules that a sub-model does not hold cannot be chosen.
+section 2.1). Modules that a sub-model does not hold cannot be chosen. Of equals the first is taken.
 """
 
 from typing import Final
@@ -25,7 +25,9 @@ def open_gates(scores: Tensor, *, active: int, available: Tensor | None = None) 
     if available is not None:
         scores = scores.masked_fill(~available, AWAY)
     count = min(active, scores.shape[1])
-    highest, places = scores.topk(count, dim=1)
+    # Stable: where a selector knows no difference yet, every machine takes the same ones.
+    ranked, order = scores.sort(dim=1, descending=True, stable=True)
+    highest, places = ranked[:, :count], order[:, :count]
     gates = torch.zeros_like(scores)
     return gates.scatter(1, places, torch.softmax(highest, dim=1))
 

@@ -19,6 +19,7 @@ from driftwell.models.modular.folder import MODULES, TRUNK
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import Arrays, read_module, read_trunk
 from driftwell.models.modular.shares import take_shares
+from driftwell.models.modular.spec import Structure
 from driftwell.models.modular.writing import create_modular_bundle, write_device_copy
 from driftwell.models.network import Network
 from driftwell.models.normalisation import Scope
@@ -64,7 +65,7 @@ def test_it_is_the_same_bundle_and_small(whole: Bundle, copy: ModularBundle) -> 
 
 def test_what_is_missing_is_said(copy: ModularBundle) -> None:
     """As a whole bundle it does not open; a sub-model of modules that are not held is refused."""
-    with pytest.raises(BundleError, match="not whole: 10 of 10 .*open_modular"):
+    with pytest.raises(BundleError, match=r"not whole: 10 of 10 .*open_modular"):
         open_bundle(copy.path)
     with pytest.raises(BundleError, match="module 1 of layer 0 is not held"):
         copy.sub_model([(1,), (BYPASS,)])
@@ -180,7 +181,7 @@ def test_a_damaged_copy_is_refused(tmp_path: Path, whole: Bundle, copy: ModularB
     for file in (copy.path / SOURCE, copy.path / TRUNK, copy.path / SELFTEST, module):
         good = file.read_bytes()
         arrays = load_file(file)
-        name = sorted(arrays)[0]
+        name = min(arrays)
         save_file(arrays | {name: arrays[name][::-1].copy() + arrays[name].dtype.type(1)}, file)
         with pytest.raises(BundleError, match="altered"):
             open_modular(copy.path)
@@ -205,7 +206,7 @@ def test_a_whole_bundle_is_not_made_a_copy_of_itself(tmp_path: Path, whole: Bund
 def test_a_fallback_of_modules_comes_with_them(tmp_path: Path) -> None:
     """Where there is no bypass the copy holds one module a layer."""
     base = tiny.make_bundle(tmp_path, "foundation")
-    network = tiny.cut(base, tiny.Structure(modules=6, slices=4, active=2))
+    network = tiny.cut(base, Structure(modules=6, slices=4, active=2))
     whole = create_modular_bundle(tmp_path / "modular", base=base, network=network)
     copy = write_device_copy(whole, tmp_path / "copy")
     files = [file.stem for file in (copy.path / MODULES).iterdir()]

@@ -30,6 +30,14 @@ def test_what_is_away_is_not_chosen() -> None:
     torch.testing.assert_close(gates[0, [1, 2]], torch.softmax(torch.tensor([1.0, 2.0]), 0))
 
 
+def test_of_equal_scores_the_first_are_taken() -> None:
+    """So a selector that knows no difference yet answers alike on every machine."""
+    gates = open_gates(torch.zeros(2, 16), active=3)
+
+    torch.testing.assert_close(gates[:, :3], torch.full((2, 3), 1 / 3))
+    assert not gates[:, 3:].any()
+
+
 def test_noise_is_drawn_from_the_generator() -> None:
     """The same generator gives the same noise; a small scale little of it."""
     scores, spread = torch.zeros(4, 5), torch.full((4, 5), -20.0)

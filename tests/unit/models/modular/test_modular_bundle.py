@@ -1,5 +1,6 @@
 """Modular bundles: whole ones are bundles like any other, and what was altered does not open."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def test_other_manifests_say_nothing_of_modules(tmp_path: Path) -> None:
 
 def alter(file: Path) -> None:
     arrays = load_file(file)
-    name = sorted(arrays)[0]
+    name = min(arrays)
     save_file(arrays | {name: arrays[name] + np.float32(1)}, file)
 
 
@@ -151,7 +152,9 @@ def not_a_module(bundle: Bundle) -> None:
 
 
 def in_double(bundle: Bundle) -> None:
-    arrays = {name: array.astype(np.float64) for name, array in load_file(bundle.path / TRUNK).items()}
+    arrays = {
+        name: array.astype(np.float64) for name, array in load_file(bundle.path / TRUNK).items()
+    }
     save_file(arrays, bundle.path / TRUNK)
 
 
@@ -184,7 +187,7 @@ DAMAGES: dict[str, Callable[[Bundle], object]] = {
     r"float64, must be float32": in_double,
     r"modules/\w+.safetensors was altered": lambda b: alter(module_file(b)),
     r"not whole: 1 of 10 module files": lambda b: module_file(b).unlink(),
-    r"not whole: 10 of 10": lambda b: [f.unlink() for f in (b.path / MODULES).iterdir()],
+    r"not whole: 10 of 10": lambda b: shutil.rmtree(b.path / MODULES),
     r"not a safetensors file": lambda b: module_file(b).write_bytes(b"garbage"),
     r"first.safetensors is no module": misname,
     r"the modules are not those": swap_modules,
