@@ -143,6 +143,11 @@ class Catalogue:
             )
         raise DeltaError(f"no piece {piece[:12]} is known", RefusalCode.WRONG_SOURCE)
 
+    def kept(self, address: Address, piece: str) -> ModuleVersion | None:
+        """The version of a module with these arrays; None: it has none, or not any more."""
+        versions = self._kept.get(address, ())
+        return next((one for one in versions if one.piece == piece), None)
+
     def steps(self, address: Address, held: int) -> tuple[Delta, ...] | None:
         """The differences from a version a device holds to the newest; None: send the whole."""
         newest = self.newest(address)

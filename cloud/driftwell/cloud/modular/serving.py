@@ -27,8 +27,10 @@ def serve(catalogue: Catalogue, want: Want) -> Iterator[Chunk]:
         DeltaError: `older-version` if the piece is no longer kept, `wrong-source` if it is not
             known, or is of another module.
     """
-    address, version = catalogue.find(want.piece)
-    if address != (want.layer, want.module):
+    address = want.layer, want.module
+    version = catalogue.kept(address, want.piece)
+    if version is None:
+        catalogue.find(want.piece)  # refuses what is too old or unknown
         raise DeltaError(f"piece {want.piece[:12]} is of another module", RefusalCode.WRONG_SOURCE)
     base: str | msgspec.UnsetType = msgspec.UNSET
     content = b""
@@ -44,9 +46,6 @@ def serve(catalogue: Catalogue, want: Want) -> Iterator[Chunk]:
 
 def _steps(catalogue: Catalogue, address: Address, have: str) -> bytes:
     """The differences from a piece to the newest of its module; empty: it is not known here."""
-    try:
-        of, held = catalogue.find(have)
-    except DeltaError:
-        return b""
-    deltas = catalogue.steps(address, held.number) if of == address else None
+    held = catalogue.kept(address, have)
+    deltas = None if held is None else catalogue.steps(address, held.number)
     return encode_steps(deltas) if deltas else b""

@@ -58,6 +58,7 @@ def common_options(
 ) -> None:
     """Logs go to standard error; results go to standard output."""
     configure_logs(log_level, as_json=log_json)
+    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler tells of each start
     # An edge has no bits to repeat, and every reason to be fast.
     default = "native" if context.invoked_subcommand == "edge" else "portable"
     choose_arithmetic(os.environ, default=default)

@@ -1,6 +1,5 @@
 """`driftwell bench elastic`: sub-models made of modules against one model for everybody."""
 
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,7 +56,6 @@ def elastic(
 
     Example: driftwell bench elastic --data digits --devices 10 --skew 2,5
     """
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler tells of each start
     from driftwell.tools.elastic.plan import Plan
     from driftwell.tools.elastic.results import as_json
     from driftwell.tools.elastic.tables import as_table

@@ -31,9 +31,6 @@ def plan(
 
     Example: driftwell modular plan --bundle bundles/modular --memory-bytes 2000000
     """
-    import os
-
-    os.environ.setdefault("KINETO_LOG_LEVEL", "6")  # torch's profiler tells of each start
     import torch
 
     from driftwell.edge.sources import read_stream
