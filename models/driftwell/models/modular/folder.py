@@ -76,8 +76,9 @@ def require_whole(folder: Path, spec: ModularSpec) -> None:
     if missing:
         raise BundleError(
             f"{folder} is not whole: {len(missing)} of {len(named - {EMPTY})} module files are "
-            f"missing, the first is {MODULES}/{missing[0]}{SUFFIX}. Take the bundle it was copied "
-            "from, or open it as a device does, with open_modular"
+            f"missing, the first is {MODULES}/{missing[0]}{SUFFIX}. Fetch them, or take the bundle "
+            "it was copied from. A device opens it with open_modular; look into it with: "
+            "driftwell modular show"
         )
 
 

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
@@ -19,13 +20,13 @@ from driftwell.models.bundle import (
 )
 from driftwell.models.manifest import AdaptableArray, BundleManifest, encode_manifest
 from driftwell.models.modular.bundle import SOURCE, ModularBundle, open_modular
-from driftwell.models.modular.decomposition import derive
+from driftwell.models.modular.decomposition import decompose, derive
 from driftwell.models.modular.folder import whole_weights, write_pieces
 from driftwell.models.modular.module_layer import Place
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import piece_digest, read_module, read_trunk
 from driftwell.models.modular.skeleton import build_skeleton, put_modules, put_trunk
-from driftwell.models.modular.spec import ModularSpec
+from driftwell.models.modular.spec import ModularSpec, Structure
 from driftwell.models.network import Network
 from driftwell.models.selftest import (
     FALLBACK_LOGITS,
@@ -109,6 +110,27 @@ def create_modular_bundle(
         save_file(selftest, staging / SELFTEST)
         (staging / MANIFEST).write_bytes(encode_manifest(manifest))
     return open_bundle(out)
+
+
+def cut_bundle(base: Bundle, out: Path, structure: Structure, *, seed: int = 0) -> Bundle:
+    """Write a trained network's bundle once more, in modules that have not learned apart yet.
+
+    Args:
+        base: In one piece.
+        out: Folder to write, whole or not at all.
+        structure: How the network is cut.
+        seed: Of what sets copies apart, and of the selector.
+
+    Raises:
+        BundleError: if the base is modular already, its network cannot be cut (`decompose`), or
+            `out` exists and is not a bundle.
+    """
+    if base.manifest.modular is not None:
+        raise BundleError(f"{base.path} is modular already")
+    height, width, channels = base.manifest.input.shape
+    example = torch.zeros(1, channels, height, width)
+    network = decompose(base.module(), example, structure, seed=seed)
+    return create_modular_bundle(out, base=base, network=network)
 
 
 def write_device_copy(whole: Bundle, out: Path) -> ModularBundle:

@@ -10,7 +10,7 @@ from rich.markup import escape
 
 from driftwell.messages.errors import DriftwellError
 from driftwell.tools.arithmetic import choose_arithmetic
-from driftwell.tools.cli import bench, broker, bundle, cloud, edge, model, recording
+from driftwell.tools.cli import bench, broker, bundle, cloud, edge, model, modular, recording
 from driftwell.tools.cli.books import print_books
 from driftwell.tools.cli.demo import run_demo
 from driftwell.tools.cli.harden import run_harden
@@ -33,6 +33,7 @@ bundle.app.command("harden")(run_harden)
 app.add_typer(edge.app, name="edge")
 app.add_typer(cloud.app, name="cloud")
 app.add_typer(bundle.app, name="bundle")
+app.add_typer(modular.app, name="modular")
 app.add_typer(broker.app, name="broker")
 app.add_typer(bench.app, name="bench")
 app.add_typer(recording.app, name="recording")

@@ -1,13 +1,17 @@
 """`driftwell bundle`: make model bundles and look into them."""
 
+from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated
 
+import msgspec
 import typer
 
 from driftwell.messages.errors import SettingsError
 
 if TYPE_CHECKING:
+    from driftwell.models.modular.spec import Structure
     from driftwell.models.normalisation import Scope
 
 app = typer.Typer(help="Model bundles: weights with everything needed to run them.",
@@ -33,11 +37,29 @@ def create(
     adaptable: Annotated[
         str, typer.Option(help="What may adapt: normalisation (its layers' state) or all weights.")
     ] = "normalisation",
+    modular: Annotated[
+        bool, typer.Option("--modular", help="Cut the network into interchangeable modules.")
+    ] = False,
+    modules: Annotated[
+        int | None, typer.Option(help="Of a module layer, the bypass included (16).")
+    ] = None,
+    slices: Annotated[
+        int | None, typer.Option(help="Of a block's width; a module has one of them (8).")
+    ] = None,
+    active: Annotated[
+        int | None, typer.Option(help="Modules of a layer that answer one image, at most (4).")
+    ] = None,
+    layers: Annotated[
+        int | None, typer.Option(help="Cut only the last so many blocks (all).")
+    ] = None,
 ) -> None:
     """Make a bundle and run its self-test.
 
+    With --modular its modules have not learned apart yet: driftwell modular train comes next.
+
     Example: driftwell bundle create --model cifar-resnet20 --weights resnet20.safetensors
     --out bundles/edge. A model of your own also needs --input, --classes, --mean, --std.
+    With --modular --modules 16 --slices 8 it is cut into modules.
     """
     from driftwell.models.bundle import create_bundle
     from driftwell.models.factories import BUILT_INS
@@ -51,8 +73,11 @@ def create(
             "a model of your own needs all of --input HxWxC, --classes, --mean and --std"
         )
     preprocessing = known.preprocessing if known else Preprocessing(mean=(), std=())
-    bundle = create_bundle(
-        out,
+    structure = _parse_structure(
+        modular, {"modules": modules, "slices": slices, "active": active, "layers": layers}
+    )
+    make = partial(
+        create_bundle,
         model=model,
         weights=read_safetensors(weights),
         shape=_parse_shape(shape) if shape else known.shape if known else (0, 0, 0),
@@ -63,6 +88,13 @@ def create(
         ),
         scope=scope,
     )
+    if structure is None:
+        bundle = make(out)
+    else:
+        from driftwell.models.modular.writing import cut_bundle
+
+        with TemporaryDirectory(prefix="driftwell-") as folder:
+            bundle = cut_bundle(make(Path(folder) / "bundle"), out, structure)
     typer.echo(f"{out}: self-test passed, digest {bundle.digest[:12]}")
 
 
@@ -86,8 +118,25 @@ def show(path: Annotated[Path, typer.Argument(help="Folder of the bundle.")]) ->
         f"({adaptable * 2 / 1e3:.1f} kB a delta at most)",
         "self-test": "passed",
     }
+    if manifest.modular is not None:
+        each, count = manifest.modular.structure.modules, len(manifest.modular.pairs)
+        rows["modules"] = f"{each} in each of {count} layers (see: driftwell modular show)"
     for name, value in rows.items():
         typer.echo(f"{name:14} {value}")
+
+
+def _parse_structure(modular: bool, given: dict[str, int | None]) -> "Structure | None":
+    from driftwell.models.modular.spec import Structure
+
+    said = {name: value for name, value in given.items() if value is not None}
+    if not modular:
+        if said:
+            raise SettingsError(f"--{next(iter(said))} is for --modular only")
+        return None
+    try:
+        return msgspec.convert(said, Structure)
+    except msgspec.ValidationError as error:
+        raise SettingsError(f"the network cannot be cut like that: {error}") from error
 
 
 def _parse_adaptable(text: str) -> "Scope":
