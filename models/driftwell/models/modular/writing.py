@@ -15,6 +15,7 @@ from driftwell.models.bundle import (
     MANIFEST,
     Bundle,
     adaptable_shapes,
+    create_bundle,
     open_bundle,
     whole_or_not_at_all,
 )
@@ -37,6 +38,7 @@ from driftwell.models.selftest import (
     selftest_images,
     try_forward,
 )
+from driftwell.models.weights import Weights, load_weights
 
 Importance = Sequence[NDArray[np.floating]]
 """For each layer (modules,): how much the training data use them."""
@@ -53,6 +55,7 @@ def create_modular_bundle(
             name, what goes in, the classes and what may adapt.
         network: Holding all its modules; it stays as it is.
         importance: Of its modules on the training data; decides between fallbacks alike in size.
+            None: the fallback is the base's, if that is modular.
 
     Raises:
         BundleError: if modules are missing, the network is not the base's, it fails or gives
@@ -74,7 +77,7 @@ def create_modular_bundle(
             for layer, place in enumerate(network.places)
         ),
         trunk=piece_digest(trunk),
-        fallback=smallest_modules(network.places, importance),
+        fallback=_fallback(base, network, importance),
     )
     shape = base.manifest.input.shape
     built = build_skeleton(base.manifest.model, spec, shape)
@@ -133,6 +136,32 @@ def cut_bundle(base: Bundle, out: Path, structure: Structure, *, seed: int = 0) 
     return create_modular_bundle(out, base=base, network=network)
 
 
+def rewrite_bundle(base: Bundle, out: Path, weights: Weights) -> Bundle:
+    """Write a bundle once more with other weights, in modules if it is.
+
+    Args:
+        base: Gives all the rest.
+        out: Folder to write, whole or not at all.
+        weights: Of the whole network, by the names that the base's have.
+
+    Raises:
+        BundleError: if they do not fit, or `out` exists and is not a bundle.
+    """
+    if base.manifest.modular is not None:
+        network = load_weights(base.module(), weights, where="the weights")
+        if isinstance(network, ModularNetwork):
+            return create_modular_bundle(out, base=base, network=network)
+    return create_bundle(
+        out,
+        model=base.manifest.model,
+        weights=weights,
+        shape=base.manifest.input.shape,
+        classes=base.manifest.classes,
+        preprocessing=base.manifest.preprocessing,
+        scope=base.scope,
+    )
+
+
 def write_device_copy(whole: Bundle, out: Path) -> ModularBundle:
     """Write what a device begins with, and open it: the fallback's modules and no others.
 
@@ -184,3 +213,12 @@ def smallest_modules(
         ]
         chosen.append((min(ranked)[2],))
     return tuple(chosen)
+
+
+def _fallback(
+    base: Bundle, network: ModularNetwork, importance: Importance | None
+) -> tuple[tuple[int, ...], ...]:
+    before = base.manifest.modular
+    if importance is None and before is not None and before.structure == network.structure:
+        return before.fallback
+    return smallest_modules(network.places, importance)

@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -22,7 +23,7 @@ from driftwell.models.modular.folder import MODULES, TRUNK
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import EMPTY, piece_digest, read_module
 from driftwell.models.modular.spec import ModularSpec, Structure
-from driftwell.models.modular.writing import create_modular_bundle
+from driftwell.models.modular.writing import create_modular_bundle, rewrite_bundle
 from driftwell.models.normalisation import Scope
 from driftwell.models.selftest import SELFTEST
 from driftwell.models.statistics import StatisticsSettings
@@ -114,6 +115,23 @@ def test_the_fallback_is_the_smallest_there_is(tmp_path: Path, bundle: Bundle) -
 
     assert spec_of(bundle).fallback == ((BYPASS,), (BYPASS,))
     assert [spec.fallback for spec in chosen] == [((0,),), ((2,),)]
+
+
+def test_with_other_weights_it_stays_what_it_is(tmp_path: Path, bundle: Bundle) -> None:
+    """Modules stay modules, the fallback stays, and what moved is what was given."""
+    spec = msgspec.structs.replace(spec_of(bundle), fallback=((2,), (1, 3)))
+    chosen = replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, modular=spec))
+    moved = {**bundle.weights, **tiny.moved(bundle.source)}
+    made = rewrite_bundle(chosen, tmp_path / "out", moved)
+    flat = tiny.make_blocks(tmp_path, "all")
+    again = rewrite_bundle(flat, tmp_path / "flat", flat.weights)
+
+    assert digest_arrays(made.source) == digest_arrays(tiny.moved(bundle.source))
+    assert digest_arrays(made.weights) == digest_arrays(moved)
+    assert spec_of(made).fallback == ((2,), (1, 3))
+    assert again.digest == flat.digest
+    with pytest.raises(BundleError, match="the weights lack"):
+        rewrite_bundle(bundle, tmp_path / "wrong", bundle.source)
 
 
 def test_other_manifests_say_nothing_of_modules(tmp_path: Path) -> None:

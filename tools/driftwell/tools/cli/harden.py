@@ -37,7 +37,8 @@ def run_harden(
     import torch
 
     from driftwell.cloud.hardening import HardeningSettings, harden
-    from driftwell.models.bundle import create_bundle, open_bundle
+    from driftwell.models.bundle import open_bundle
+    from driftwell.models.modular.writing import rewrite_bundle
     from driftwell.tools.anchors import read_anchors
 
     torch.set_num_threads(threads)
@@ -60,14 +61,8 @@ def run_harden(
             open_bundle(foundation), source, images, labels, settings,
             np.random.default_rng(seed), progress,
         )  # fmt: skip
-    bundle = create_bundle(
-        out,
-        model=manifest.model,
-        weights={name: weights.get(name, array) for name, array in source.weights.items()},
-        shape=manifest.input.shape,
-        classes=manifest.classes,
-        preprocessing=manifest.preprocessing,
-        scope=source.scope,
+    bundle = rewrite_bundle(
+        source, out, {name: weights.get(name, array) for name, array in source.weights.items()}
     )
     tenth = max(1, len(losses) // 10)
     typer.echo(

@@ -16,7 +16,8 @@ from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import ArrayError, SettingsError
 from driftwell.messages.head import Manifest
 from driftwell.messages.images import Pixels
-from driftwell.models.bundle import Bundle, create_bundle
+from driftwell.models.bundle import Bundle
+from driftwell.models.modular.writing import rewrite_bundle
 from driftwell.models.network import Network
 from driftwell.tools.lineage.comparison import Answers
 
@@ -74,14 +75,5 @@ class Answerer:
 @contextmanager
 def version_as_bundle(bundle: Bundle, state: State) -> Iterator[Path]:
     """A folder with a bundle whose source state is the version's; gone afterwards."""
-    manifest = bundle.manifest
     with TemporaryDirectory(prefix="driftwell-") as folder:
-        made = create_bundle(
-            Path(folder) / "bundle",
-            model=manifest.model,
-            weights={**bundle.weights, **state},
-            shape=manifest.input.shape,
-            classes=manifest.classes,
-            preprocessing=manifest.preprocessing,
-        )
-        yield made.path
+        yield rewrite_bundle(bundle, Path(folder) / "bundle", {**bundle.weights, **state}).path
