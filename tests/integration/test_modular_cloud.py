@@ -8,7 +8,6 @@ from pathlib import Path
 import msgspec
 from tests import tiny
 from tests.brokers import eventually
-from tests.tiny_modular import make_modular
 from tests.unit.cloud.modular.keeping import RESOURCES, moved_by, telemetry
 
 from driftwell.broker import Connection
@@ -90,7 +89,7 @@ class Peer:
 @asynccontextmanager
 async def open_cloud(folder: Path) -> AsyncIterator[tuple[Peer, Consumer]]:
     broker = MemoryBroker()
-    edge, foundation = make_modular(folder), tiny.make_bundle(folder, "foundation")
+    edge, foundation = tiny.make_modular(folder), tiny.make_bundle(folder, "foundation")
     peer, stopping = Peer(broker, edge), asyncio.Event()
     consumers: list[Consumer] = []
 

@@ -195,20 +195,23 @@ def write_device_copy(whole: Bundle, out: Path) -> ModularBundle:
     return open_modular(out)
 
 
-def smallest_modules(
+def fallback_modules(
     places: Sequence[Place], importance: Importance | None
 ) -> tuple[tuple[int, ...], ...]:
-    """Of each layer the one module with the fewest channels; of equals the most important one.
+    """Of each layer the one module that is used most, the bypass only where there is no other.
+
+    Modules of a layer are alike in size, and one that does nothing would make a model that
+    runs anywhere and knows little.
 
     Args:
         places: Module layers.
-        importance: For each layer (all its modules,); None: of equals the first.
+        importance: For each layer (all its modules,); None: all are used alike.
     """
     chosen = []
     for layer, place in enumerate(places):
         use = np.zeros(place.total) if importance is None else importance[layer]
         ranked = [
-            (width, -float(use[module]), module)
+            (width == 0, -float(use[module]), module)
             for width, module in zip(place.widths, place.held, strict=True)
         ]
         chosen.append((min(ranked)[2],))
@@ -221,4 +224,4 @@ def _fallback(
     before = base.manifest.modular
     if importance is None and before is not None and before.structure == network.structure:
         return before.fallback
-    return smallest_modules(network.places, importance)
+    return fallback_modules(network.places, importance)

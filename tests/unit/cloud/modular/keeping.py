@@ -10,7 +10,6 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 from tests import tiny
-from tests.tiny_modular import importance_of, make_modular
 
 from driftwell.cloud.modular.catalogue import Address
 from driftwell.cloud.modular.fleet import Layout
@@ -37,6 +36,13 @@ from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import read_module
 
 MODULES: Final = 6
+
+
+def importance_of(*layers: NDArray[np.float64]) -> tuple[bytes, ...]:
+    """Importance as a device sends it."""
+    return tuple(layer.astype("<f4").tobytes() for layer in layers)
+
+
 LAYOUT: Final = Layout(
     costs={
         MEMORY: ResourceCost([np.array([10.0] * 5 + [0.0])] * 2, trunk=100.0),
@@ -159,7 +165,7 @@ def open_site(
     folder: Path, bundle: Bundle | None = None, settings: ModuleSettings | None = None
 ) -> Iterator[Site]:
     """A keeper whose registry is in the folder."""
-    site = Site(folder, bundle or make_modular(folder), settings or ModuleSettings())
+    site = Site(folder, bundle or tiny.make_modular(folder), settings or ModuleSettings())
     try:
         yield site
     finally:

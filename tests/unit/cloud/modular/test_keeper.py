@@ -6,8 +6,14 @@ import msgspec
 import numpy as np
 import pytest
 from tests import tiny
-from tests.tiny_modular import importance_of
-from tests.unit.cloud.modular.keeping import EVEN, RESOURCES, memory, moved_by, open_site
+from tests.unit.cloud.modular.keeping import (
+    EVEN,
+    RESOURCES,
+    importance_of,
+    memory,
+    moved_by,
+    open_site,
+)
 
 from driftwell.cloud.modular.catalogue import FoldSettings
 from driftwell.cloud.modular.fleet import FleetSettings

@@ -102,8 +102,8 @@ def test_each_piece_is_in_a_file_of_its_name(bundle: Bundle) -> None:
     assert spec.trunk == piece_digest(load_file(bundle.path / TRUNK))
 
 
-def test_the_fallback_is_the_smallest_there_is(tmp_path: Path, bundle: Bundle) -> None:
-    """The bypass where there is one; of modules alike in size the most important one."""
+def test_the_fallback_is_what_is_used_most(tmp_path: Path, bundle: Bundle) -> None:
+    """One module a layer, the most important one, and not the bypass."""
     wide = tiny.make_bundle(tmp_path, "foundation")
     structure = Structure(modules=6, slices=4, active=2)
     network = tiny.cut(wide, structure)
@@ -113,7 +113,7 @@ def test_the_fallback_is_the_smallest_there_is(tmp_path: Path, bundle: Bundle) -
         for given in ({}, {"importance": importance})
     ]
 
-    assert spec_of(bundle).fallback == ((BYPASS,), (BYPASS,))
+    assert spec_of(bundle).fallback == ((0,), (0,))
     assert [spec.fallback for spec in chosen] == [((0,),), ((2,),)]
 
 

@@ -10,7 +10,17 @@ from rich.markup import escape
 
 from driftwell.messages.errors import DriftwellError
 from driftwell.tools.arithmetic import choose_arithmetic
-from driftwell.tools.cli import bench, broker, bundle, cloud, edge, model, modular, recording
+from driftwell.tools.cli import (
+    bench,
+    broker,
+    bundle,
+    cloud,
+    edge,
+    model,
+    modular,
+    recording,
+    submodels,
+)
 from driftwell.tools.cli.books import print_books
 from driftwell.tools.cli.demo import run_demo
 from driftwell.tools.cli.harden import run_harden
@@ -30,6 +40,8 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 bundle.app.command("harden")(run_harden)
+modular.app.command("plan")(submodels.plan)
+modular.app.command("log")(submodels.log)
 app.add_typer(edge.app, name="edge")
 app.add_typer(cloud.app, name="cloud")
 app.add_typer(bundle.app, name="bundle")
