@@ -23,10 +23,10 @@ FALLBACK_LOGITS: Final = "fallback_logits"
 """Of a modular bundle: what its fallback sub-model answers."""
 
 
-def selftest_images(shape: tuple[int, int, int]) -> NDArray[np.uint8]:
-    """The images of every self-test, uint8 (4, H, W, C)."""
+def selftest_images(shape: tuple[int, int, int], *, draw: int = 0) -> NDArray[np.uint8]:
+    """The images of a self-test, uint8 (4, H, W, C); the first draw does for most bundles."""
     # Fixed pseudo-random pixels: every weight takes part, and no real image is shipped.
-    source = np.random.default_rng(20260101)
+    source = np.random.default_rng(20260101 + draw)
     return source.integers(0, 256, (SELFTEST_IMAGES, *shape), dtype=np.uint8)
 
 

@@ -24,8 +24,9 @@ from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import EMPTY, piece_digest, read_module
 from driftwell.models.modular.spec import ModularSpec, Structure
 from driftwell.models.modular.writing import create_modular_bundle, rewrite_bundle
+from driftwell.models.network import Preparation
 from driftwell.models.normalisation import Scope
-from driftwell.models.selftest import SELFTEST
+from driftwell.models.selftest import SELFTEST, selftest_images
 from driftwell.models.statistics import StatisticsSettings
 
 IMAGES = tiny.make_images(6)
@@ -115,6 +116,21 @@ def test_the_fallback_is_what_is_used_most(tmp_path: Path, bundle: Bundle) -> No
 
     assert spec_of(bundle).fallback == ((0,), (0,))
     assert [spec.fallback for spec in chosen] == [((0,),), ((2,),)]
+
+
+def test_the_self_test_asks_what_is_decided(bundle: Bundle) -> None:
+    """The scores of its images are apart, so another machine's rounding chooses as this one's."""
+    module = bundle.module()
+    assert isinstance(module, ModularNetwork)
+    prepare = Preparation(bundle.manifest.preprocessing)
+    gaps = []
+    for images in (load_file(bundle.path / SELFTEST)["images"], selftest_images(tiny.SHAPE)):
+        with torch.inference_mode():
+            scores, _ = module.selector(prepare(images.astype(np.uint8)))
+        ranked = [layer.sort(dim=1, descending=True).values for layer in scores]
+        gaps.append(min(float((layer[:, 1] - layer[:, 2]).min()) for layer in ranked))
+
+    assert gaps[0] > max(0.01, gaps[1])
 
 
 def test_with_other_weights_it_stays_what_it_is(tmp_path: Path, bundle: Bundle) -> None:
