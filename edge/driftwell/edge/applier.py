@@ -5,7 +5,7 @@ source (mix and match), an expired version (freeze), a lower one (rollback), and
 altered values (the result digest). A forged head never gets here: `verify_head` comes first.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -71,3 +71,8 @@ def resolve_version(
     if digest_arrays(state) != manifest.result:
         raise DeltaError("the delta leads to other bits than promised", RefusalCode.WRONG_RESULT)
     return state
+
+
+def promoted(incumbent: Incumbent, manifest: Manifest) -> Incumbent:
+    """What the device is once it runs a version."""
+    return replace(incumbent, version=manifest.version, result=manifest.result)

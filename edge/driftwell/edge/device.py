@@ -15,10 +15,10 @@ import numpy as np
 import structlog
 
 from driftwell.broker import Connection
-from driftwell.edge.domains import decode_memory
 from driftwell.edge.drift import DriftVerdict
-from driftwell.edge.events import Events
+from driftwell.edge.events import Events, Refusals
 from driftwell.edge.filter import Verdict
+from driftwell.edge.heads import DOMAINS, Heads
 from driftwell.edge.node import EdgeNode
 from driftwell.edge.outbox import Entry, Outbox
 from driftwell.edge.packing import stamp
@@ -27,26 +27,16 @@ from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.sources import SourceBatch
 from driftwell.edge.spool import Spool
 from driftwell.edge.timing import Clocks, Timing
+from driftwell.edge.trust import Trust
 from driftwell.edge.uploads import UploadBudget, decode_state, encode_state, origin_of
 from driftwell.messages.ack import Ack
-from driftwell.messages.codec import decode
 from driftwell.messages.errors import MalformedError, WireError
-from driftwell.messages.head import Head, Manifest
-from driftwell.messages.names import domain_name, split_domain
-from driftwell.messages.signing import verify_head
+from driftwell.messages.head import Manifest
 
 MAX_ANSWERS: Final = 256
-TRUSTED_KEY: Final = "trusted-key"
-LAST_HEAD: Final = "head"
 BUDGET: Final = "budget"
-DOMAINS: Final = "domains"
 
 log = structlog.get_logger()
-
-
-def head_name(domain: int) -> str:
-    """Under which the newest head of a domain is remembered."""
-    return domain_name(LAST_HEAD, domain)
 
 
 class Device:
@@ -77,14 +67,22 @@ class Device:
         self.reports = Events(
             device=settings.device, session=session, model=self.model, wall_ns=clocks.wall_ns
         )
+        self.refusals = Refusals(self.counters, self.reports)
+        self.trust = Trust(settings.trust, spool)
+        self.heads = Heads(
+            node,
+            spool,
+            self.trust,
+            self.refusals,
+            wall_ns=clocks.wall_ns,
+            limit_bytes=settings.message_limit_bytes,
+        )
         self.answers: deque[bytes] = deque(maxlen=MAX_ANSWERS)
         """Predictions for the network, where they are wanted there."""
         self.changed = asyncio.Condition()
         self.settled_seq = 0
         self.cloud_version = 0
         self.cloud_domain = 0
-        self.decided: dict[int, int] = {}
-        """The newest version that was taken or refused, by domain."""
         self.outbox = Outbox(
             spool.entries(),
             session=session,
@@ -106,7 +104,7 @@ class Device:
         return (
             len(self.outbox) == 0
             and self.settled_seq >= self.outbox.expected_seq
-            and self.decided.get(self.cloud_domain, 0) >= self.cloud_version
+            and self.heads.decided.get(self.cloud_domain, 0) >= self.cloud_version
         )
 
     async def announce(self) -> None:
@@ -213,58 +211,9 @@ class Device:
             self.cloud_version = ack.version
             self._take_place(ack)
 
-    def take_head(self, head: Head, payload: bytes) -> None:
-        """Verify a head and offer its version to the node; a refusal is reported with its code."""
-        before = self.node.domains.bank.known
-        manifest = self._offer(head)
-        if manifest is None:
-            return
-        self.spool.remember(head_name(split_domain(manifest.cohort)[1]), payload)
-        for gone in before - self.node.domains.bank.known:
-            self.spool.forget(head_name(gone))
-        self.spool.remember(DOMAINS, self.node.memory())
-
-    def _offer(self, head: Head) -> Manifest | None:
-        """The version, if the node took it and it was news."""
-        manifest: Manifest | None = None
-        is_news = False
-        try:
-            manifest = verify_head(head, self._trusted_key(head))
-            self.spool.remember(TRUSTED_KEY, head.key)
-            is_news = self.node.offer(manifest, now_ns=self.clocks.wall_ns())
-        except WireError as error:
-            self.refuse_version(manifest.version if manifest else 0, error)
-        if manifest:
-            domain = split_domain(manifest.cohort)[1]
-            self.decided[domain] = max(self.decided.get(domain, 0), manifest.version)
-        return manifest if is_news else None
-
-    def refuse_version(self, version: int, error: WireError) -> None:
-        """Count and report a version that was not taken."""
-        self.counters[f"refused:{error.code}"] += 1
-        self.counters["versions_refused"] += 1
-        log.warning("version.refused", version=version, code=error.code, detail=str(error))
-        self.reports.note("refused", version, code=str(error.code), detail=str(error)[:500])
-
     def restore(self) -> None:
-        """Go on with the versions the device last took, without waiting for the broker."""
-        memory = decode_memory(self.spool.recall(DOMAINS))
-        for domain in memory.known if memory else [0]:
-            self._restore_head(head_name(domain))
-        if memory is not None and not self.node.remember(memory):
-            log.warning("domains.forgotten", reason="another cohort or model bundle")
-
-    def _restore_head(self, name: str) -> None:
-        payload = self.spool.recall(name)
-        if payload is None:
-            return
-        try:
-            head = decode(payload, limit_bytes=self.settings.message_limit_bytes)
-            if isinstance(head, Head):
-                self._offer(head)
-        except WireError as error:  # damaged on disk: the source state answers until a head comes
-            log.warning("version.not-restored", error=str(error))
-            self.spool.forget(name)
+        """Go on with what the device last took, without waiting for the broker."""
+        self.heads.restore()
 
     def _take_place(self, ack: Ack) -> None:
         if isinstance(ack.domain, msgspec.UnsetType):
@@ -272,14 +221,6 @@ class Device:
         drifts = 0 if isinstance(ack.drifts, msgspec.UnsetType) else ack.drifts
         self.cloud_domain = ack.domain
         self.node.take_place(drifts=drifts, domain=ack.domain)
-
-    def _trusted_key(self, head: Head) -> bytes:
-        if self.settings.trust:
-            return bytes.fromhex(self.settings.trust)
-        known = self.spool.recall(TRUSTED_KEY)
-        if known is None:
-            log.info("version.trusting-first-key", key=head.key.hex())
-        return known or head.key
 
     def _report_applied(self, manifest: Manifest) -> None:
         lag_s = max(0.0, (self.clocks.wall_ns() - manifest.newest_sample_ns) / 1e9)

@@ -1,10 +1,15 @@
-"""What a device has to tell the cloud of versions and domains, until it is told."""
+"""What a device has to tell the cloud of versions, sub-models and domains, until it is told."""
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from typing import Final, Literal
 
+import structlog
+
+from driftwell.messages.errors import WireError
 from driftwell.messages.event import Event
+
+log = structlog.get_logger()
 
 MAX_EVENTS: Final = 256
 """Events that wait at most; then the oldest are given up."""
@@ -46,3 +51,28 @@ class Events(deque[Event]):
                 lag_s=lag_s,
             )
         )
+
+
+class Refusals:
+    """What a device did not take from the cloud: counted, logged and reported under its code."""
+
+    def __init__(self, counters: Counter[str], events: Events) -> None:
+        self._counters = counters
+        self._events = events
+
+    def note(
+        self, what: Literal["version", "submodel", "piece"], version: int, error: WireError
+    ) -> None:
+        """Note a refusal.
+
+        Args:
+            what: What was not taken.
+            version: Of a version or sub-model, of a piece that of its sub-model; 0: not known.
+            error: Why.
+        """
+        self._counters[f"refused:{error.code}"] += 1
+        self._counters[f"{what}s_refused"] += 1
+        event = f"{what}.refused"
+        log.warning(event, version=version, code=error.code, detail=str(error))
+        detail = str(error) if what == "version" else f"{what}: {error}"
+        self._events.note("refused", version, code=str(error.code), detail=detail[:500])

@@ -113,12 +113,12 @@ def _take(device: Device, delivery: Delivery) -> None:
             delivery.topic, delivery.payload, limit_bytes=device.settings.message_limit_bytes
         )
     except WireError as error:
-        device.refuse_version(0, error)
+        device.refusals.note("version", 0, error)
         return
     if isinstance(message, Ack):
         device.take_ack(message)
     elif isinstance(message, Head):
-        device.take_head(message, delivery.payload)
+        device.heads.take(message, delivery.payload)
 
 
 async def birth_loop(device: Device) -> None:

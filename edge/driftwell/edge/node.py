@@ -10,38 +10,30 @@ run in another thread than `offer`: the swap happens at the start of the next `i
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, replace
 
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from driftwell.edge.applier import Incumbent, is_news, resolve_version
-from driftwell.edge.bank import BankSettings, Entry
+from driftwell.edge.applier import Incumbent, is_news, promoted, resolve_version
+from driftwell.edge.bank import BankSettings
+from driftwell.edge.candidate import Candidate, banked, known, last_taken
 from driftwell.edge.choosing import Chooser, SelectionSettings
 from driftwell.edge.domains import Domains, Memory
 from driftwell.edge.drift import DriftSettings, DriftVerdict
 from driftwell.edge.filter import FilterSettings, FilterState, entropy_bounds, judge
+from driftwell.edge.model import Model
 from driftwell.edge.predictions import Predictions
 from driftwell.edge.scoring import score
 from driftwell.edge.settings import Statistics
-from driftwell.messages.delta import apply_delta
+from driftwell.messages.delta import AdaptableState
 from driftwell.messages.errors import ArrayError
 from driftwell.messages.head import Manifest
 from driftwell.messages.images import Pixels
 from driftwell.messages.names import split_domain
 from driftwell.messages.signature import Signature, make_signature
-from driftwell.models.bundle import Bundle
-from driftwell.models.network import MIN_BATCH_FOR_STATISTICS
+from driftwell.models.network import MIN_BATCH_FOR_STATISTICS, Network
 from driftwell.models.statistics import StatisticsSettings
-
-
-@dataclass(frozen=True, slots=True)
-class _Candidate:
-    manifest: Manifest
-    state: dict[str, NDArray[np.float32]]
-    is_known: bool = False
-    """Whether it comes from the bank."""
 
 
 class EdgeNode:
@@ -49,7 +41,7 @@ class EdgeNode:
 
     def __init__(
         self,
-        bundle: Bundle,
+        bundle: Model,
         settings: FilterSettings,
         *,
         selection: SelectionSettings = SelectionSettings(),  # noqa: B008
@@ -82,26 +74,31 @@ class EdgeNode:
         self.settings = settings
         self.filter_state = FilterState()
         own = own_statistics or StatisticsSettings()
-        self._network = bundle.network(own_statistics=own if statistics == "own" else None)
+        self.own_statistics = own if statistics == "own" else None
+        """How its networks follow their stream; None: they do not."""
+        self._network = bundle.network(own_statistics=self.own_statistics)
+        self._next_network: Network | None = None
+        self._state: AdaptableState | None = None
+        """What the version that runs says; None: the source state."""
         self.domains = Domains(drift if statistics == "own" else None, bank)
         self._incumbent = Incumbent(
             group, cohort, bundle.digest, bundle.manifest.source_digest,
             version=0, result=bundle.manifest.source_digest, has_domains=self.domains.is_watching,
         )  # fmt: skip
-        self._candidate: _Candidate | None = None
+        self._candidate: Candidate | None = None
         self._lock = threading.Lock()
         self._clock = clock
         self._choice = Chooser(selection, classes=len(bundle.manifest.classes))
         self._running_in = 0
         """The domain of the version that runs."""
-        self._measure_next = statistics == "first-batch"
+        self._measures_first = self._measure_next = statistics == "first-batch"
 
     @property
     def incumbent(self) -> Incumbent:
         """What the node runs, or will run from the next batch on."""
         with self._lock:
             candidate = self._candidate
-            return _promoted(self._incumbent, candidate.manifest) if candidate else self._incumbent
+            return promoted(self._incumbent, candidate.manifest) if candidate else self._incumbent
 
     @property
     def may_mistake_versions_for_drift(self) -> bool:
@@ -128,21 +125,33 @@ class EdgeNode:
         """
         domain = split_domain(manifest.cohort)[1]
         with self._lock:
-            incumbent = self._incumbent_in(domain)
+            incumbent = last_taken(self._incumbent, self.domains, self._running_in, domain)
         if not is_news(incumbent, manifest):
             return False
         state = resolve_version(incumbent, manifest, self.bundle.source, now_ns=now_ns)
         with self._lock:
             self.domains.learned(manifest)
             if domain == self.domains.domain:
-                self._candidate = _Candidate(manifest, state)
+                self._candidate = Candidate(manifest, state)
         return True
+
+    def switch(self, network: Network) -> None:
+        """Answer with another network of the same model from the next batch on.
+
+        The version that runs goes over to it; its statistics begin anew.
+
+        Args:
+            network: In its source state, with statistics as `own_statistics` says; the node's
+                own from here on. If another one waits already, it takes its place.
+        """
+        with self._lock:
+            self._next_network = network
 
     def take_place(self, *, drifts: int, domain: int) -> None:
         """Take the cloud's word where the samples went that were taken after so many drifts."""
         with self._lock:
             if self.domains.take_place(drifts, domain):
-                self._candidate = self._banked(domain)
+                self._candidate = banked(self.domains, self.bundle.source, domain)
 
     def memory(self) -> bytes:
         """Where the node is, for `remember` after a restart."""
@@ -166,7 +175,7 @@ class EdgeNode:
         with self._lock:
             self.domains.drifts = memory.drifts
             self.domains.domain, self.domains.is_placed = memory.domain, memory.is_placed
-            self._candidate = self._banked(memory.running)
+            self._candidate = banked(self.domains, self.bundle.source, memory.running)
         return True
 
     def infer(self, images: Pixels, *, rate: float = 1.0) -> Predictions:
@@ -218,7 +227,7 @@ class EdgeNode:
             return None
         return make_signature(*moments, images=images)
 
-    def _recall(self, signature: Signature | None) -> _Candidate | None:
+    def _recall(self, signature: Signature | None) -> Candidate | None:
         """Move to a known domain if the batch is of one, and install its version."""
         if signature is None:
             return None
@@ -227,10 +236,10 @@ class EdgeNode:
             if entry is None:
                 return None
             self._candidate = None  # of the domain that was left; the bank has it
-            known = self._known(entry)
-            self._install(known)
+            candidate = known(entry, self.bundle.source)
+            self._install(candidate)
         self.filter_state = FilterState()
-        return known
+        return candidate
 
     def _watch(
         self, signature: Signature | None, entropy: NDArray[np.float32]
@@ -256,8 +265,9 @@ class EdgeNode:
             return self._network.logits_measuring_statistics(images)
         return self._network.logits(images)
 
-    def _swap(self) -> _Candidate | None:
+    def _swap(self) -> Candidate | None:
         with self._lock:
+            self._switch()
             candidate, self._candidate = self._candidate, None
             if candidate is None:
                 return None
@@ -265,31 +275,22 @@ class EdgeNode:
         self._measure_next = False
         return candidate
 
-    def _install(self, candidate: _Candidate) -> None:
-        self._network.install(candidate.state)
-        if candidate.manifest.provenance.trained_samples == 0:
-            self._network.restart_statistics(elsewhere=True)  # it has seen no upload
-        self._incumbent = _promoted(self._incumbent, candidate.manifest)
-        self._running_in = split_domain(candidate.manifest.cohort)[1]
+    def _switch(self) -> None:
+        network, self._next_network = self._next_network, None
+        if network is None:
+            return
+        self._network = network
+        if self._state is not None:
+            network.install(self._state)
+            network.restart_statistics(elsewhere=True)  # the version's are of other modules
+        self._measure_next = self._measures_first and self._state is None
         self.domains.swapped()
 
-    def _banked(self, domain: int) -> _Candidate | None:
-        entry = self.domains.bank.find(domain)
-        return self._known(entry) if entry is not None else None
-
-    def _known(self, entry: Entry) -> _Candidate:
-        state = apply_delta(self.bundle.source, entry.manifest.delta)
-        return _Candidate(entry.manifest, state, is_known=True)
-
-    def _incumbent_in(self, domain: int) -> Incumbent:
-        """What was last taken for a domain: nothing yet is the source."""
-        entry = self.domains.bank.find(domain)
-        if entry is not None:
-            return _promoted(self._incumbent, entry.manifest)
-        if domain == self._running_in:
-            return self._incumbent
-        return replace(self._incumbent, version=0, result=self._incumbent.source)
-
-
-def _promoted(incumbent: Incumbent, manifest: Manifest) -> Incumbent:
-    return replace(incumbent, version=manifest.version, result=manifest.result)
+    def _install(self, candidate: Candidate) -> None:
+        self._network.install(candidate.state)
+        self._state = candidate.state
+        if candidate.manifest.provenance.trained_samples == 0:
+            self._network.restart_statistics(elsewhere=True)  # it has seen no upload
+        self._incumbent = promoted(self._incumbent, candidate.manifest)
+        self._running_in = split_domain(candidate.manifest.cohort)[1]
+        self.domains.swapped()

@@ -11,6 +11,7 @@ from driftwell.edge.choosing import SelectionSettings
 from driftwell.edge.drift import DriftSettings
 from driftwell.edge.filter import FilterSettings
 from driftwell.messages.codec import MESSAGE_LIMIT
+from driftwell.messages.envelope import MAX_COUNT
 from driftwell.messages.images import MAX_QUALITY
 from driftwell.messages.names import NAME_PATTERN
 from driftwell.models.statistics import StatisticsSettings
@@ -35,6 +36,40 @@ class UploadSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     quality: Annotated[int, msgspec.Meta(ge=1, le=MAX_QUALITY)] | None = None
     """JPEG quality of uploaded images; None: without loss."""
+
+
+class ModelLimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """What a modular model may take on this device; None: there is no such limit."""
+
+    memory_bytes: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] | None = None
+    """At its peak: parameters, buffers and activations."""
+    latency_ms: Annotated[float, msgspec.Meta(gt=0)] | None = None
+    """Milliseconds a batch, as the cloud measures it."""
+    download_bytes: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] | None = None
+    """For one sub-model."""
+
+
+class PieceSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The modules a device fetches."""
+
+    limit_bytes: Annotated[int, msgspec.Meta(ge=100_000)] = 256_000_000
+    """On disk, beside those of the bundle."""
+    fetch_retry_s: Seconds = 10.0
+    """After a silence of so long it asks again; the wait doubles each time."""
+
+
+class LearningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether and how a device trains its modules on labelled images of its source."""
+
+    enabled: bool = False
+    every: Annotated[int, msgspec.Meta(ge=2, le=1_000_000)] = 256
+    """New labelled images for each training."""
+    window: Annotated[int, msgspec.Meta(ge=2, le=100_000)] = 1024
+    """It trains on so many of the newest ones."""
+    epochs: Annotated[int, msgspec.Meta(ge=1, le=100)] = 3
+    rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.001
+    """Of Adam."""
+    batch: Annotated[int, msgspec.Meta(ge=2, le=4096)] = 16
 
 
 class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -79,6 +114,15 @@ class EdgeSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     """How it watches for drift, with own statistics; None: it does not."""
     bank: BankSettings = BankSettings()
     """How it remembers domains, where it watches for drift."""
+    limits: ModelLimitSettings = ModelLimitSettings()
+    """With a modular bundle: what the model may take."""
+    limits_file: Path | None = None
+    """A TOML file with the keys of `limits`, looked at every second; it counts in their place."""
+    limits_patience_s: Annotated[float, msgspec.Meta(ge=0)] = 5.0
+    """So long a larger sub-model must be within the limits before the device goes back to it by
+    itself."""
+    pieces: PieceSettings = PieceSettings()
+    learning: LearningSettings = LearningSettings()
 
     def __post_init__(self) -> None:
         if self.device == "cloud":

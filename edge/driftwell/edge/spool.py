@@ -44,6 +44,7 @@ class Spool:
         Raises:
             SettingsError: if the folder holds another device's, or the file is damaged.
         """
+        self.folder = folder
         self._database = open_database(folder / DATABASE, _SCHEMA)
         self._unsaved: dict[str, bytes] = {}
         owner = self.recall(DEVICE)

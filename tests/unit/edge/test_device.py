@@ -159,12 +159,12 @@ def test_a_refused_head_is_counted_and_reported(device: Device, bundle: Bundle) 
     """The report names version and code; nothing is remembered of it."""
     head = tiny.make_head(tiny.make_manifest(bundle, version=7, cohort="cam-2"))
 
-    device.take_head(head, encode(head))
+    device.heads.take(head, encode(head))
 
     assert refused(device) == {"refused:wrong-cohort": 1}
     (report,) = device.reports
     assert (report.event, report.version, report.code) == ("refused", 7, "wrong-cohort")
-    assert device.decided == {0: 7}
+    assert device.heads.decided == {0: 7}
     assert device.spool.recall("head") is None
 
 
@@ -174,8 +174,8 @@ def test_the_first_key_is_trusted_and_no_other(device: Device, bundle: Bundle) -
     other = Ed25519PrivateKey.from_private_bytes(bytes(32))
     forged = tiny.make_head(tiny.make_manifest(bundle, version=2), key=other)
 
-    device.take_head(first, encode(first))
-    device.take_head(forged, encode(forged))
+    device.heads.take(first, encode(first))
+    device.heads.take(forged, encode(forged))
 
     assert refused(device) == {"refused:untrusted-key": 1}
     assert device.node.incumbent.version == 1
@@ -186,7 +186,7 @@ def test_a_version_is_there_again_after_a_restart(
 ) -> None:
     """The head kept on disk is verified and applied without a broker; damaged, it is forgotten."""
     head: Head = tiny.make_head(tiny.make_manifest(bundle, version=4))
-    device.take_head(head, encode(head))
+    device.heads.take(head, encode(head))
 
     again = make_device(bundle, spool)
     again.restore()

@@ -9,8 +9,9 @@ from tests import tiny
 from tests.unit.edge.test_device import SETTINGS, make_device
 
 from driftwell.edge.budget import BudgetSettings
-from driftwell.edge.device import DOMAINS, LAST_HEAD, Device
+from driftwell.edge.device import Device
 from driftwell.edge.drift import DriftSettings
+from driftwell.edge.heads import DOMAINS, LAST_HEAD
 from driftwell.edge.sources import SourceBatch
 from driftwell.edge.spool import Spool, forget_names
 from driftwell.messages.codec import decode, encode
@@ -89,10 +90,10 @@ def test_the_known_domains_are_there_after_a_restart(bundle: Bundle, tmp_path: P
         device = make_device(bundle, spool, settings)
         for version, cohort in ((4, "cam-1"), (2, "cam-1/1")):
             head = tiny.make_head(tiny.make_manifest(bundle, version=version, cohort=cohort))
-            device.take_head(head, encode(head))
+            device.heads.take(head, encode(head))
         ack = msgspec.structs.replace(tiny.make_ack(0), drifts=0, domain=1, version=2)
         device.take_ack(ack)
-        assert device.decided == {0: 4, 1: 2}
+        assert device.heads.decided == {0: 4, 1: 2}
         assert device.has_caught_up
         see(device, tiny.make_images(64))
 

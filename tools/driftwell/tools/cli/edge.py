@@ -95,8 +95,9 @@ def forget(
 
     Example: driftwell edge forget --state ~/.local/state/driftwell/cam-1
     """
-    from driftwell.edge.device import DOMAINS, LAST_HEAD, TRUSTED_KEY
+    from driftwell.edge.heads import DOMAINS, LAST_HEAD
     from driftwell.edge.spool import DATABASE, forget_names
+    from driftwell.edge.trust import TRUSTED_KEY
     from driftwell.models.state_folder import own_folder
 
     if not (state / DATABASE).is_file():
