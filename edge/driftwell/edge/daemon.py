@@ -7,8 +7,9 @@ state `stopped` is published, the connection closes. What did not drain stays on
 import asyncio
 import contextlib
 import importlib.metadata
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import psutil
@@ -16,7 +17,7 @@ import structlog
 import torch
 
 from driftwell.broker import Connection, Will
-from driftwell.edge.assembly import build_node
+from driftwell.edge.assembly import build_node, open_model
 from driftwell.edge.device import Device
 from driftwell.edge.loops import (
     answer_loop,
@@ -29,6 +30,8 @@ from driftwell.edge.loops import (
     telemetry_loop,
     upload_loop,
 )
+from driftwell.edge.model import Model
+from driftwell.edge.module_loops import fetch_loop, limits_loop, submodel_loop
 from driftwell.edge.pace import parse_pace
 from driftwell.edge.reports import will_message
 from driftwell.edge.settings import EdgeSettings
@@ -36,6 +39,7 @@ from driftwell.edge.sinks import Sink, open_sink
 from driftwell.edge.sources import Source, open_source
 from driftwell.edge.spool import Spool
 from driftwell.edge.stream_recorder import StreamRecorder
+from driftwell.edge.subnetwork import ModularModel
 from driftwell.edge.timing import Clocks
 from driftwell.messages.codec import encode
 from driftwell.messages.topics import (
@@ -46,7 +50,6 @@ from driftwell.messages.topics import (
     domain_heads,
     own_head_topic,
 )
-from driftwell.models.bundle import Bundle, open_bundle
 from driftwell.models.state_folder import own_folder
 
 DRAIN_PATIENCE_S = 60.0
@@ -80,16 +83,22 @@ class Summary:
     """From the beginning of the stream until the cloud was done with it, waiting counted."""
 
 
-def subscriptions(settings: EdgeSettings) -> tuple[tuple[str, int], ...]:
-    """What a device listens to: its acks, and its own head or its cohort's, domains and all."""
+def subscriptions(
+    settings: EdgeSettings, *, has_modules: bool = False
+) -> tuple[tuple[str, int], ...]:
+    """What a device listens to: its acks, and its own head or its cohort's, domains and all.
+
+    One whose bundle is modular also listens to its sub-models and their pieces.
+    """
     head = (
         cohort_head_topic(settings.group, settings.cohort_name)
         if settings.cohort_name != settings.device
         else own_head_topic(settings.group, settings.device)
     )
     heads = (head, domain_heads(head)) if settings.watches_drift else (head,)
-    filters = (device_topic(settings.group, settings.device, Kind.ACK), *heads)
-    return tuple((one, 1) for one in filters)
+    kinds = (Kind.ACK, Kind.SUBMODEL, Kind.BLOB) if has_modules else (Kind.ACK,)
+    own = (device_topic(settings.group, settings.device, kind) for kind in kinds)
+    return tuple((one, 1) for one in (*own, *heads))
 
 
 async def run_edge(
@@ -122,7 +131,7 @@ async def run_edge(
         raise ValueError("state_dir must be set")
     pace = parse_pace(settings.pace)
     torch.set_num_threads(settings.threads)
-    bundle = open_bundle(settings.bundle)
+    bundle = open_model(settings.bundle)
     source = source or open_source(
         settings.source, shape=bundle.manifest.input.shape, batch=settings.batch
     )
@@ -169,6 +178,7 @@ async def run_edge(
                         "report": report_loop(device),
                         "answers": answer_loop(device),
                         "telemetry": telemetry_loop(device, folder),
+                        **_module_loops(device),
                     }.items()
                 ]
                 began_s = clocks.monotonic_s()
@@ -184,7 +194,7 @@ async def run_edge(
 
 def _build_device(
     settings: EdgeSettings,
-    bundle: Bundle,
+    bundle: Model,
     spool: Spool,
     connect: Connect,
     session: str,
@@ -204,12 +214,25 @@ def _build_device(
         settings,
         node=build_node(settings, bundle, clocks.monotonic_s),
         spool=spool,
-        connection=connect(subscriptions(settings), will),
+        connection=connect(
+            subscriptions(settings, has_modules=isinstance(bundle, ModularModel)), will
+        ),
         session=session,
         clocks=clocks,
         memory_bytes=psutil.virtual_memory().total,
         software=f"driftwell {importlib.metadata.version('driftwell')}",
     )
+
+
+def _module_loops(device: Device) -> dict[str, Coroutine[Any, Any, None]]:
+    modules = device.modules
+    if modules is None:
+        return {}
+    return {
+        "fetch": fetch_loop(device, modules),
+        "submodel": submodel_loop(device, modules),
+        "limits": limits_loop(device, modules),
+    }
 
 
 async def _unless_stopped(task: asyncio.Task[bool], stopping: asyncio.Event) -> bool:

@@ -19,6 +19,7 @@ from driftwell.edge.drift import DriftVerdict
 from driftwell.edge.events import Events, Refusals
 from driftwell.edge.filter import Verdict
 from driftwell.edge.heads import DOMAINS, Heads
+from driftwell.edge.modules import Modules
 from driftwell.edge.node import EdgeNode
 from driftwell.edge.outbox import Entry, Outbox
 from driftwell.edge.packing import stamp
@@ -26,6 +27,7 @@ from driftwell.edge.predictions import Predictions
 from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.sources import SourceBatch
 from driftwell.edge.spool import Spool
+from driftwell.edge.subnetwork import ModularModel
 from driftwell.edge.timing import Clocks, Timing
 from driftwell.edge.trust import Trust
 from driftwell.edge.uploads import UploadBudget, decode_state, encode_state, origin_of
@@ -77,6 +79,21 @@ class Device:
             wall_ns=clocks.wall_ns,
             limit_bytes=settings.message_limit_bytes,
         )
+        self.modules: Modules | None = None
+        """Where its bundle is modular."""
+        if isinstance(node.bundle, ModularModel):
+            self.modules = Modules(
+                node.bundle,
+                node,
+                settings,
+                spool=spool,
+                trust=self.trust,
+                refusals=self.refusals,
+                counters=self.counters,
+                clocks=clocks,
+            )
+        self.reading_wanted = asyncio.Event()
+        """Set it to have telemetry published at once."""
         self.answers: deque[bytes] = deque(maxlen=MAX_ANSWERS)
         """Predictions for the network, where they are wanted there."""
         self.changed = asyncio.Condition()
@@ -214,6 +231,8 @@ class Device:
     def restore(self) -> None:
         """Go on with what the device last took, without waiting for the broker."""
         self.heads.restore()
+        if self.modules is not None:
+            self.modules.restore()
 
     def _take_place(self, ack: Ack) -> None:
         if isinstance(ack.domain, msgspec.UnsetType):

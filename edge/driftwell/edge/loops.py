@@ -1,6 +1,7 @@
 """The edge daemon's loops: await, decide, await. Deciding is `device.py`'s."""
 
 import asyncio
+import contextlib
 from functools import partial
 from pathlib import Path
 from typing import Final, Literal
@@ -16,9 +17,11 @@ from driftwell.edge.resources import read_resources
 from driftwell.edge.sinks import Sink
 from driftwell.edge.sources import Source, SourceBatch
 from driftwell.messages.ack import Ack
+from driftwell.messages.blob import Blob
 from driftwell.messages.codec import decode_on_topic, encode
 from driftwell.messages.errors import TooLargeError, WireError
 from driftwell.messages.head import Head
+from driftwell.messages.submodel import SubModel
 from driftwell.messages.topics import ROUTES, Kind, device_topic
 
 RETRY_S: Final = 1.0
@@ -75,7 +78,7 @@ async def upload_loop(device: Device) -> None:
                 device.timing.publish_s.append(device.clocks.monotonic_s() - began)
             case Outcome.SPOOLED:
                 device.outbox.not_sent(entry.id)
-                await _wait_for_broker(device)
+                await wait_for_broker(device)
             case Outcome.REFUSED:
                 log.warning("samples.refused", reason=answer.reason)
                 if not entry.is_doubtful:
@@ -83,7 +86,8 @@ async def upload_loop(device: Device) -> None:
                     await device.announce()
 
 
-async def _wait_for_broker(device: Device) -> None:
+async def wait_for_broker(device: Device) -> None:
+    """Wait until it makes sense to offer the broker again what it did not take."""
     if device.connection.is_connected:
         await asyncio.sleep(RETRY_S)
     else:
@@ -99,7 +103,7 @@ async def _wait_for_change(device: Device, timeout_s: float | None) -> None:
 
 
 async def listen_loop(device: Device) -> None:
-    """Take acks and heads; what is malformed is counted and left behind."""
+    """Take acks, heads, sub-models and pieces; what is malformed is counted and left behind."""
     async for delivery in device.connection.deliveries():
         with device.busy():
             _take(device, delivery)
@@ -119,6 +123,10 @@ def _take(device: Device, delivery: Delivery) -> None:
         device.take_ack(message)
     elif isinstance(message, Head):
         device.heads.take(message, delivery.payload)
+    elif isinstance(message, SubModel) and device.modules is not None:
+        device.modules.take_submodel(message, delivery.payload)
+    elif isinstance(message, Blob) and device.modules is not None:
+        device.modules.take_blob(message)
 
 
 async def birth_loop(device: Device) -> None:
@@ -127,6 +135,8 @@ async def birth_loop(device: Device) -> None:
     while True:
         epoch = await device.connection.next_epoch(epoch)
         device.outbox.connection_lost()
+        if device.modules is not None:
+            device.modules.supply.fetching.ask_anew()
         await publish_state(device, "ready")
         await device.announce()
 
@@ -152,7 +162,7 @@ async def report_loop(device: Device) -> None:
         report = device.reports[0]
         answer = await device.connection.publish(topic, encode(report), qos=1, retain=False)
         if answer.outcome is Outcome.SPOOLED:
-            await _wait_for_broker(device)
+            await wait_for_broker(device)
         elif device.reports and device.reports[0] is report:
             device.reports.popleft()
 
@@ -173,12 +183,15 @@ async def publish_answers(device: Device) -> None:
 
 
 async def telemetry_loop(device: Device, folder: Path) -> None:
-    """Publish a reading of the machine now and then."""
+    """Publish a reading of the machine now and then, and when one is wanted."""
     topic = device_topic(device.settings.group, device.settings.device, Kind.TELEMETRY)
     read = partial(read_resources, psutil.Process(), folder)
     seq = 0
     while True:
-        await asyncio.sleep(device.settings.telemetry_every_s)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(device.settings.telemetry_every_s):
+                await device.reading_wanted.wait()
+        device.reading_wanted.clear()
         seq += 1
         books = device.spool.books()
         log.info(

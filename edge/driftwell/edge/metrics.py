@@ -35,6 +35,17 @@ class DeviceCollector(Collector):
         yield GaugeMetricFamily(
             "driftwell_edge_version", "Version that answers", value=device.node.incumbent.version
         )
+        if (modules := device.modules) is not None:
+            yield GaugeMetricFamily(
+                "driftwell_edge_submodel",
+                "Version of the sub-model that answers; 0 is the fallback",
+                value=modules.running,
+            )
+            yield GaugeMetricFamily(
+                "driftwell_edge_pieces_bytes",
+                "Fetched pieces on disk",
+                value=modules.supply.store.size_bytes,
+            )
         traffic = device.connection.traffic
         bytes_ = CounterMetricFamily(
             "driftwell_edge_bytes", "Bytes of PUBLISH packets", labels=["direction"]

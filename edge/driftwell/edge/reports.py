@@ -4,15 +4,20 @@ import os
 from collections.abc import Sequence
 from typing import Literal
 
+import msgspec
 import numpy as np
 
 from driftwell.edge.device import Device
+from driftwell.edge.limits import limits_message
+from driftwell.edge.modules import Modules
 from driftwell.edge.settings import EdgeSettings
 from driftwell.messages.codec import encode
 from driftwell.messages.state import Limits, State
-from driftwell.messages.telemetry import Inference, Link, Resources, Telemetry
+from driftwell.messages.telemetry import Inference, Link, Modular, Resources, Telemetry
 
 CAPABILITIES = ("forward-only", "norm-delta")
+MODULES = "modules"
+"""What a device can besides whose bundle is modular."""
 
 
 def state_message(device: Device, status: Literal["ready", "stopped"]) -> State:
@@ -29,13 +34,16 @@ def state_message(device: Device, status: Literal["ready", "stopped"]) -> State:
         version=incumbent.version,
         result=incumbent.result,
         last_seq=device.outbox.expected_seq,
-        capabilities=CAPABILITIES,
+        capabilities=CAPABILITIES if device.modules is None else (*CAPABILITIES, MODULES),
         limits=Limits(
             message_bytes=device.settings.message_limit_bytes,
             memory_bytes=device.memory_bytes,
             cpu_count=os.cpu_count() or 1,
         ),
         software=device.software,
+        model_limits=msgspec.UNSET
+        if device.modules is None
+        else limits_message(device.modules.limits),
     )
 
 
@@ -82,7 +90,19 @@ def encode_telemetry(device: Device, resources: Resources, seq: int) -> bytes:
                 publish_ms_p50=_percentile(publish_ms, 50),
             ),
             counters={**device.spool.books(), **device.counters},
+            modular=msgspec.UNSET if device.modules is None else _modular(device.modules),
         )
+    )
+
+
+def _modular(modules: Modules) -> Modular:
+    usage = modules.model.meter.usage
+    return Modular(
+        submodel=modules.running,
+        importance=tuple(layer.astype("<f4").tobytes() for layer in usage.importance),
+        images=usage.images,
+        limits=limits_message(modules.limits),
+        held=modules.supply.held(),
     )
 
 

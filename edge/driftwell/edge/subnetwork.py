@@ -1,0 +1,175 @@
+"""A sub-model at work in a device: what versions say about the whole model it takes its share of.
+
+Versions, heads and digests are those of the whole modular model's adaptable state, whatever
+sub-model runs. A sub-model takes of a version what changed from the source, on the channels it
+holds, and adds it to the values of its own pieces, which may be newer than the bundle's:
+
+    adapted = piece + (version - source)
+
+Where the piece is the bundle's that is the version to the bit.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from driftwell.edge.usage import Meter
+from driftwell.messages.delta import AdaptableState
+from driftwell.messages.errors import ArrayError
+from driftwell.messages.images import Pixels
+from driftwell.models.manifest import BundleManifest
+from driftwell.models.modular.bundle import ModularBundle
+from driftwell.models.modular.cutting import Chosen
+from driftwell.models.modular.shares import take_shares
+from driftwell.models.modular.skeleton import ArraysOf
+from driftwell.models.network import Logits, Network
+from driftwell.models.own_statistics import StatisticsSettings
+from driftwell.models.selftest import selftest_images
+
+MEASURE_EVERY: Final = 16
+"""Batches for each one whose use of the modules is measured."""
+MEASURE_FIRST: Final = 256
+"""Images in the beginning that all are, so that the cloud need not wait."""
+MEASURED_IMAGES: Final = 64
+"""Images of such a batch, at most."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ModularModel:
+    """A modular bundle as a node takes it: like a bundle, with the fallback as its network."""
+
+    modular: ModularBundle
+    source: AdaptableState
+    """The whole model's adaptable state, version 0; empty if the folder does not tell it."""
+    meter: Meter = field(default_factory=Meter)
+    """How much the device's images use each module."""
+
+    @property
+    def digest(self) -> str:
+        """Of the bundle."""
+        return self.modular.digest
+
+    @property
+    def manifest(self) -> BundleManifest:
+        """Of the bundle."""
+        return self.modular.manifest
+
+    def network(self, *, own_statistics: StatisticsSettings | None = None) -> "SubNetwork":
+        """The fallback at work; argument as of `Bundle.network`."""
+        return self.sub_network(self.modular.spec.fallback, own_statistics=own_statistics)
+
+    def sub_network(
+        self,
+        chosen: Chosen,
+        arrays_of: ArraysOf | None = None,
+        *,
+        own_statistics: StatisticsSettings | None = None,
+    ) -> "SubNetwork":
+        """A sub-model at work; arguments as of `ModularBundle.network`.
+
+        Raises:
+            BundleError: as `ModularBundle.sub_model`.
+        """
+        return SubNetwork(self, chosen, arrays_of, own_statistics=own_statistics)
+
+
+class SubNetwork(Network):
+    """A network that takes versions of the whole model it is a part of."""
+
+    def __init__(
+        self,
+        model: ModularModel,
+        chosen: Chosen,
+        arrays_of: ArraysOf | None = None,
+        *,
+        own_statistics: StatisticsSettings | None = None,
+    ) -> None:
+        bundle = model.modular
+        sub_model = bundle.sub_model(chosen, arrays_of)
+        super().__init__(
+            sub_model,
+            bundle.manifest.preprocessing,
+            scope=bundle.scope,
+            own_statistics=own_statistics,
+        )
+        if own_statistics is not None and bundle.scope == "all":
+            self.keep_stem(selftest_images(bundle.manifest.input.shape))
+        self._modular = sub_model
+        self._shares = bundle.adaptable_slices(chosen)
+        self._pieces = self.state()
+        """Of the pieces, before any version."""
+        self._source = take_shares(model.source, self._shares, self._pieces) if model.source else {}
+        self._meter = model.meter
+        self._batches = 0
+
+    def install(self, state: AdaptableState) -> None:
+        """Take the share of the whole model's state; errors are those of `Network.install`."""
+        if state.keys() != self._shares.keys():
+            raise ArrayError("the state does not hold exactly the whole model's adaptable arrays")
+        share = take_shares(state, self._shares, self._pieces)
+        super().install(
+            {name: _moved(name, piece, self._source[name], share[name])
+             for name, piece in self._pieces.items()}
+        )  # fmt: skip
+
+    def logits(self, images: Pixels) -> Logits:
+        """As `Network.logits`; now and then it also measures which modules the images use."""
+        if self._meter.usage.images < MEASURE_FIRST or self._batches % MEASURE_EVERY == 0:
+            shown = images[:MEASURED_IMAGES]
+            self._meter.take(self.importance(shown), len(shown))
+        self._batches += 1
+        return super().logits(images)
+
+    def importance(self, images: Pixels) -> list[NDArray[np.float32]]:
+        """Mean gates over uint8 images (N, H, W, C), N >= 1: for each layer (all its modules,)."""
+        with torch.inference_mode():
+            layers = self._modular.importance(self._prepare(images))
+            return [layer.float().numpy() for layer in layers]
+
+    def signature(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
+        """As `Network.signature`; None also where each sub-model would have other channels."""
+        if self._first is not None and any(
+            self._modular.trunk.get_submodule(place.norm) is self._first
+            for place in self._modular.places
+            if place.norm is not None
+        ):
+            return None
+        return super().signature()
+
+
+def whole_source(bundle: ModularBundle) -> Mapping[str, NDArray[np.float32]]:
+    """The whole model's adaptable state as far as a bundle's folder tells it; else empty.
+
+    Raises:
+        BundleError: if a module's file was altered.
+    """
+    if bundle.source is not None:
+        return bundle.source
+    everything = [range(place.total) for place in bundle.places]
+    if any(
+        bundle.module_arrays(layer, module) is None
+        for layer, modules in enumerate(everything)
+        for module in modules
+    ):
+        return {}
+    network = Network(
+        bundle.sub_model(everything), bundle.manifest.preprocessing, scope=bundle.scope
+    )
+    return network.state()
+
+
+def _moved(
+    name: str,
+    piece: NDArray[np.float32],
+    source: NDArray[np.float32],
+    version: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    moved = np.where(piece == source, version, piece + (version - source)).astype(np.float32)
+    if name.endswith("running_var"):
+        # Two that shrink a variance would make it negative together.
+        moved = np.maximum(moved, np.minimum(piece, version))
+    return moved
