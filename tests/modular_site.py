@@ -6,6 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
+import numpy as np
 from tests import modular_pieces, tiny
 from tests.brokers import eventually
 from tests.daemons import CLOCKS, WITHIN_S, Tap
@@ -18,6 +19,7 @@ from driftwell.edge.device import Device
 from driftwell.edge.filter import FilterSettings
 from driftwell.edge.modules import Modules
 from driftwell.edge.settings import EdgeSettings
+from driftwell.edge.sources import SourceBatch
 from driftwell.messages.blob import Arrays, Blob, Fetch
 from driftwell.messages.codec import decode, encode
 from driftwell.messages.event import Event
@@ -29,6 +31,18 @@ from driftwell.messages.update import ModuleUpdate
 
 Answer = Callable[[Fetch], list[Blob]]
 HEARD = (Kind.FETCH, Kind.TELEMETRY, Kind.STATE, Kind.EVENT, Kind.UPDATE)
+
+
+class LabelledTap(Tap):
+    """A stream whose images are labelled by how bright they are."""
+
+    def give(self, images: int) -> None:
+        index = np.arange(self._count, self._count + images, dtype=np.uint64)
+        self._count += images
+        labels = np.arange(images, dtype=np.int64) % len(tiny.CLASSES)
+        shown = tiny.make_images(images) // 4 + (50 * labels[:, None, None, None]).astype(np.uint8)
+        place = str(self._count).encode()
+        self._queue.put_nowait(SourceBatch(shown, index, place, labels=labels))
 
 
 class ScriptedCloud:
@@ -99,7 +113,7 @@ class ModularSite:
         self.broker = MemoryBroker()
         self.cloud = ScriptedCloud(self.broker, bundles)
         self.devices: list[Device] = []
-        self.tap = Tap()
+        self.tap = LabelledTap()
         self._group = group
         self._stopping = asyncio.Event()
         self._running: asyncio.Task[None] | None = None

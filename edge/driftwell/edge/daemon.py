@@ -19,6 +19,7 @@ import torch
 from driftwell.broker import Connection, Will
 from driftwell.edge.assembly import build_node, open_model
 from driftwell.edge.device import Device
+from driftwell.edge.learning_loop import learning_loop
 from driftwell.edge.loops import (
     answer_loop,
     birth_loop,
@@ -228,11 +229,14 @@ def _module_loops(device: Device) -> dict[str, Coroutine[Any, Any, None]]:
     modules = device.modules
     if modules is None:
         return {}
-    return {
+    loops = {
         "fetch": fetch_loop(device, modules),
         "submodel": submodel_loop(device, modules),
         "limits": limits_loop(device, modules),
     }
+    if device.learner is not None:
+        loops["learning"] = learning_loop(device, device.learner)
+    return loops
 
 
 async def _unless_stopped(task: asyncio.Task[bool], stopping: asyncio.Event) -> bool:

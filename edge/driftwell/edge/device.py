@@ -19,6 +19,7 @@ from driftwell.edge.drift import DriftVerdict
 from driftwell.edge.events import Events, Refusals
 from driftwell.edge.filter import Verdict
 from driftwell.edge.heads import DOMAINS, Heads
+from driftwell.edge.learning import Learner
 from driftwell.edge.modules import Modules
 from driftwell.edge.node import EdgeNode
 from driftwell.edge.outbox import Entry, Outbox
@@ -92,6 +93,11 @@ class Device:
                 counters=self.counters,
                 clocks=clocks,
             )
+        self.learner: Learner | None = None
+        """Where its modules are to learn on the device."""
+        if self.modules is not None and settings.learning.enabled:
+            classes = len(node.bundle.manifest.classes)
+            self.learner = Learner(self.modules, settings.learning, classes=classes)
         self.reading_wanted = asyncio.Event()
         """Set it to have telemetry published at once."""
         self.answers: deque[bytes] = deque(maxlen=MAX_ANSWERS)

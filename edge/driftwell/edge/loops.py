@@ -45,6 +45,8 @@ async def infer_loop(device: Device, source: Source, sink: Sink, pace: Pace) -> 
             # The answers first: killed in between, they come twice and not never.
             _write_answers(device, sink, batch, predictions)
             device.keep_selected(batch, predictions, position_name=name)
+            if device.learner is not None and batch.labels is not None:
+                device.learner.lessons.add(batch.images, batch.labels)
         await device.announce()
         await pace.after_batch(device, len(batch.index))
     device.spool.forget(name)

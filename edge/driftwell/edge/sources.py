@@ -43,7 +43,7 @@ class SourceBatch:
     unreadable: int = 0
     """Samples left out since the batch before."""
     labels: NDArray[np.int64] | None = None
-    """(N,): the true classes, where they are known. For recordings; nothing learns from them."""
+    """(N,): the true classes, where they are known: for recordings, and for devices that train."""
 
 
 class Source(Protocol):

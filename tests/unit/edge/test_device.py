@@ -14,6 +14,7 @@ from driftwell.broker.memory import MemoryBroker, MemoryConnection
 from driftwell.edge.assembly import build_node
 from driftwell.edge.device import Device
 from driftwell.edge.filter import FilterSettings
+from driftwell.edge.model import Model
 from driftwell.edge.settings import EdgeSettings, UploadSettings
 from driftwell.edge.sources import SourceBatch
 from driftwell.edge.spool import Spool
@@ -45,7 +46,7 @@ def device(bundle: Bundle, spool: Spool) -> Device:
 
 
 def make_device(
-    bundle: Bundle, spool: Spool, settings: EdgeSettings = SETTINGS, session: str = tiny.SESSION
+    bundle: Model, spool: Spool, settings: EdgeSettings = SETTINGS, session: str = tiny.SESSION
 ) -> Device:
     node = build_node(settings, bundle, tiny.Ticks())
     connection = MemoryConnection(broker=MemoryBroker(), client_id="cam-1", subscriptions=())

@@ -9,6 +9,7 @@ import pytest
 import torch
 
 from driftwell.models.footprint import Footprint, measure_peak_bytes
+from driftwell.models.training import Effort
 from driftwell.tools.elastic import baselines
 from driftwell.tools.elastic.baselines import FedAvg, LocalAdaptation, NoAdaptation
 from driftwell.tools.elastic.heterofl import HeteroFL, fitting_widths
@@ -27,7 +28,7 @@ from driftwell.tools.elastic.plan import Shares
 from driftwell.tools.elastic.problems import PROBLEMS
 from driftwell.tools.elastic.program import mean_accuracy
 from driftwell.tools.elastic.samples import read_digits
-from driftwell.tools.elastic.training import Effort, train
+from driftwell.tools.elastic.training import train
 from driftwell.tools.elastic.weights import state_of, weight_bytes, weighted_mean
 from driftwell.tools.elastic.world import World, make_world
 

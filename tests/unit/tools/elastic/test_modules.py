@@ -8,13 +8,13 @@ import pytest
 from driftwell.cloud.modular.training import OfflineSettings
 from driftwell.models.footprint import Footprint
 from driftwell.models.modular.decomposition import Structure
+from driftwell.models.training import Effort
 from driftwell.tools.elastic.method import Pretrained, pretrain
 from driftwell.tools.elastic.modules import ElasticModules, ModuleSettings
 from driftwell.tools.elastic.plan import Shares
 from driftwell.tools.elastic.problems import PROBLEMS
 from driftwell.tools.elastic.program import mean_accuracy
 from driftwell.tools.elastic.samples import read_digits
-from driftwell.tools.elastic.training import Effort
 from driftwell.tools.elastic.weights import state_of, weight_bytes
 from driftwell.tools.elastic.world import World, make_world
 

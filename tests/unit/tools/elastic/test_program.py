@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 
 from driftwell.messages.errors import SettingsError
+from driftwell.models.training import Effort
 from driftwell.tools.bench.results_file import ResultsFile
 from driftwell.tools.elastic import program
 from driftwell.tools.elastic.methods import METHODS
@@ -19,7 +20,6 @@ from driftwell.tools.elastic.problems import PROBLEMS
 from driftwell.tools.elastic.program import run_bench
 from driftwell.tools.elastic.results import DeviceCost, ElasticResult, as_json, bytes_until
 from driftwell.tools.elastic.tables import as_table
-from driftwell.tools.elastic.training import Effort
 
 
 def plan(*methods: str, skews: tuple[int, ...] = (2,), steps: int = 1) -> Plan:

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from driftwell.models.network import Preparation
+from driftwell.models.training import Effort, batches
 from driftwell.tools.elastic.method import pretrain, untrained
 from driftwell.tools.elastic.problems import PROBLEMS
 from driftwell.tools.elastic.samples import read_digits
-from driftwell.tools.elastic.training import Effort, batches, evaluate, predict, train
+from driftwell.tools.elastic.training import evaluate, predict, train
 from driftwell.tools.elastic.weights import install, state_of, weight_bytes, weighted_mean
 
 DIGITS = PROBLEMS["digits"]

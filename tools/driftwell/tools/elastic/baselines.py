@@ -16,9 +16,10 @@ from torch import nn
 
 from driftwell.messages.images import Pixels
 from driftwell.models.footprint import Footprint
+from driftwell.models.training import Effort
 from driftwell.tools.elastic.method import Pretrained, Traffic
 from driftwell.tools.elastic.samples import Numbers
-from driftwell.tools.elastic.training import Effort, predict, train
+from driftwell.tools.elastic.training import predict, train
 from driftwell.tools.elastic.weights import install, state_of, weight_bytes, weighted_mean
 from driftwell.tools.elastic.world import World
 

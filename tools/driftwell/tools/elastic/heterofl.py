@@ -29,6 +29,7 @@ from torch import nn
 
 from driftwell.messages.images import Pixels
 from driftwell.models.footprint import Footprint, measure_footprint, measure_peak_bytes
+from driftwell.models.training import Effort
 from driftwell.tools.elastic.baselines import HETEROFL_DRAWS
 from driftwell.tools.elastic.method import Pretrained, Traffic, untrained
 from driftwell.tools.elastic.nested import (
@@ -44,7 +45,7 @@ from driftwell.tools.elastic.nested import (
 )
 from driftwell.tools.elastic.problems import Problem
 from driftwell.tools.elastic.samples import Numbers, Samples
-from driftwell.tools.elastic.training import Effort, predict, train
+from driftwell.tools.elastic.training import predict, train
 from driftwell.tools.elastic.weights import install, state_of, weight_bytes
 from driftwell.tools.elastic.world import World
 

@@ -6,21 +6,19 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import nn
 
 from driftwell.cloud.modular.catalogue import Address, Catalogue, Update
 from driftwell.cloud.modular.importance import Importance
-from driftwell.messages.errors import BundleError
 from driftwell.messages.images import Pixels
 from driftwell.models.footprint import Footprint, measure_footprint
 from driftwell.models.modular.decomposition import derive
-from driftwell.models.modular.module_layer import first_layer, second_layer
+from driftwell.models.modular.learning import head_of, learn
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import read_module
 from driftwell.models.network import Preparation
-from driftwell.models.normalisation import is_normalisation
+from driftwell.models.training import Effort
 from driftwell.tools.elastic.samples import Numbers, Samples
-from driftwell.tools.elastic.training import Effort, predict, train
+from driftwell.tools.elastic.training import predict
 from driftwell.tools.elastic.weights import State, install, state_of
 
 
@@ -67,7 +65,7 @@ class ModularDevice:
         """Run other modules from now on, in the versions that the whole model has; its own head."""
         self._network = derive(whole, [sorted(layer) for layer in chosen])
         if self._head is not None:
-            install(_head_of(self._network), self._head)
+            install(head_of(self._network), self._head)
 
     def fetch(self, catalogue: Catalogue) -> int:
         """Fetch the newest versions of the modules it runs; bytes on the link."""
@@ -79,18 +77,9 @@ class ModularDevice:
 
     def learn(self, samples: Samples, effort: Effort, *, seed: Sequence[int]) -> None:
         """Train the modules and the head; trunk and selector stay as they are."""
-        network = self._network
-        learning = [*_head_of(network).parameters()]
-        for place in network.places:
-            learning += first_layer(network.trunk, place).parameters()
-            learning.append(second_layer(network.trunk, place).layer.get_parameter("weight"))
-            if place.norm is not None:
-                learning += network.trunk.get_submodule(place.norm).parameters()
-        train(
-            network, samples, self._prepare, effort, seed=seed,
-            learning=learning, still=[network.selector, *_norms_of_trunk(network)],
-        )  # fmt: skip
-        self._head = state_of(_head_of(network))
+        images, labels = samples.images, samples.labels
+        learn(self._network, images, labels, self._prepare, effort, seed=seed)
+        self._head = state_of(head_of(self._network))
 
     def report(self, catalogue: Catalogue, importance: Importance) -> list[Learned]:
         """What each module has learned since it was fetched."""
@@ -114,30 +103,3 @@ class ModularDevice:
 
     def _addresses(self) -> list[Address]:
         return [(layer, module) for layer, held in enumerate(self._network.held) for module in held]
-
-
-def _head_of(network: ModularNetwork) -> nn.Linear:
-    """The trunk's last linear layer that is no module's: what tells classes apart."""
-    of_modules = {
-        id(layer)
-        for place in network.places
-        for layer in (first_layer(network.trunk, place), second_layer(network.trunk, place).layer)
-    }
-    heads = [
-        layer
-        for layer in network.trunk.modules()
-        if isinstance(layer, nn.Linear) and id(layer) not in of_modules
-    ]
-    if not heads:
-        raise BundleError("the network has no linear layer of its own that tells classes apart")
-    return heads[-1]
-
-
-def _norms_of_trunk(network: ModularNetwork) -> list[nn.Module]:
-    """Normalisation layers that are no module's: their statistics are the cloud's, too."""
-    of_modules = {place.norm for place in network.places}
-    return [
-        layer
-        for name, layer in network.trunk.named_modules()
-        if is_normalisation(layer) and name not in of_modules
-    ]

@@ -31,10 +31,10 @@ from driftwell.messages.images import Pixels
 from driftwell.models.footprint import Footprint
 from driftwell.models.modular.decomposition import Structure, decompose, derive
 from driftwell.models.modular.pieces import read_module, read_trunk, write_module
+from driftwell.models.training import Effort
 from driftwell.tools.elastic.method import Pretrained, Traffic
 from driftwell.tools.elastic.modular_device import ModularDevice
 from driftwell.tools.elastic.samples import Numbers
-from driftwell.tools.elastic.training import Effort
 from driftwell.tools.elastic.world import Budget, World
 
 DRAWS: Final = 7

@@ -15,9 +15,9 @@ from torch.nn import functional
 
 from driftwell.models.network import Preparation
 from driftwell.models.normalisation import batch_norms
+from driftwell.models.training import Loss, batches
 from driftwell.tools.elastic.problems import Problem
 from driftwell.tools.elastic.samples import Samples
-from driftwell.tools.elastic.training import Loss, batches
 from driftwell.tools.elastic.weights import State, state_of, weight_bytes
 
 QUERY_BATCH: Final = 64

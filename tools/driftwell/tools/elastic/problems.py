@@ -10,10 +10,10 @@ from torch import nn
 
 from driftwell.messages.errors import SettingsError
 from driftwell.models.preprocessing import Preprocessing
+from driftwell.models.training import Effort
 from driftwell.tools.elastic.networks import digits_mlp, slim_resnet
 from driftwell.tools.elastic.plan import Shares
 from driftwell.tools.elastic.samples import Samples, read_cifar_jpeg, read_digits
-from driftwell.tools.elastic.training import Effort
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,7 +1,6 @@
-"""Plain supervised training, and how right a network is. The same seed gives the same weights."""
+"""Plain supervised training of the bench's networks, and how right they are."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Final
 
 import numpy as np
@@ -11,25 +10,12 @@ from torch.nn import functional
 
 from driftwell.messages.images import Pixels
 from driftwell.models.network import Preparation
+from driftwell.models.training import Effort, Loss
+from driftwell.models.training import train as train_on
 from driftwell.tools.elastic.samples import Numbers, Samples
 
 AT_ONCE: Final = 256
 """Images of one forward pass when answering."""
-MIN_BATCH: Final = 2
-"""BatchNorm cannot train on one image alone."""
-
-Loss = Callable[[Tensor, Tensor], Tensor]
-"""Scalar of logits (N, C) and labels (N,)."""
-
-
-@dataclass(frozen=True, slots=True)
-class Effort:
-    """How long and how hard a network is trained, with Adam."""
-
-    epochs: int
-    rate: float
-    batch: int
-    """Images, at least 2."""
 
 
 def train(
@@ -40,51 +26,9 @@ def train(
     *,
     seed: Sequence[int],
     loss: Loss = functional.cross_entropy,
-    learning: Iterable[nn.Parameter] | None = None,
-    still: Iterable[nn.Module] = (),
 ) -> None:
-    """Train a module in place; it is in evaluation mode afterwards.
-
-    Args:
-        module: From (N, C, H, W) to logits (N, classes).
-        samples: At least 2.
-        prepare: From pixels to the module's input.
-        effort: Adam starts anew with every call.
-        seed: Of the order of the images.
-        loss: Of a batch.
-        learning: Those of its parameters that learn; None: all.
-        still: Parts of it that stay in evaluation mode meanwhile.
-    """
-    source = np.random.default_rng(seed)
-    learned = list(module.parameters() if learning is None else learning)
-    optimizer = torch.optim.Adam(learned, effort.rate)
-    module.train()
-    for part in still:
-        part.eval()
-    with torch.random.fork_rng(devices=[]):  # what the module's own layers draw, as of Dropout
-        torch.manual_seed(int(source.integers(2**31)))
-        for _ in range(effort.epochs):
-            for chosen in batches(source.permutation(len(samples)), effort.batch):
-                logits: Tensor = module(prepare(samples.images[chosen]))
-                lost = loss(logits, torch.from_numpy(samples.labels[chosen]))
-                optimizer.zero_grad()
-                lost.backward()
-                optimizer.step()
-    module.eval()
-
-
-def batches(order: Numbers, size: int) -> Iterator[Numbers]:
-    """Cut an order of images into batches; a single image left over joins the last one.
-
-    Args:
-        order: (N,)
-        size: Of a batch, at least 2.
-    """
-    cuts = list(range(0, len(order), size))
-    if len(cuts) > 1 and len(order) - cuts[-1] < MIN_BATCH:
-        cuts.pop()
-    for first, end in zip(cuts, [*cuts[1:], len(order)], strict=True):
-        yield order[first:end]
+    """Train all of a module in place on samples, as `models.training.train`."""
+    train_on(module, samples.images, samples.labels, prepare, effort, seed=seed, loss=loss)
 
 
 def predict(module: nn.Module, images: Pixels, prepare: Preparation) -> Numbers:

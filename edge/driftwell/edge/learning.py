@@ -1,0 +1,128 @@
+"""What a device learns of its modules from labelled images, as what it tells the cloud.
+
+It trains a copy of the sub-model it runs, and goes on with what it runs: what many devices have
+learned comes back as the cloud's next versions of the modules, folded and verified. Only the head
+of its training is its own, and stays here.
+"""
+
+import os
+import threading
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from driftwell.edge.lessons import Lessons
+from driftwell.edge.modules import Modules
+from driftwell.edge.settings import LearningSettings
+from driftwell.edge.submodels import Part
+from driftwell.messages.blob import Arrays, in_order
+from driftwell.messages.delta import Delta, encode_delta
+from driftwell.messages.images import Pixels
+from driftwell.models.modular.learning import head_of, learn
+from driftwell.models.modular.pieces import read_module
+from driftwell.models.network import Preparation
+from driftwell.models.training import MIN_BATCH, Effort
+
+BITS: Final = 4
+"""Of a value in what is told."""
+LEAST_BYTES: Final = 512
+"""Of a difference: its frame and steps need some, however small the module."""
+NICENESS: Final = 10
+"""How much the thread that trains gives way to the one that answers, where the system can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What was learned of one module."""
+
+    part: Part
+    """What the training began with."""
+    delta: Delta
+    """The difference from its piece."""
+    importance: float
+    """Of the module on the images, 0 to 1."""
+    samples: int
+
+
+class Learner:
+    """Trains now and then, in a thread of its own."""
+
+    def __init__(self, modules: Modules, settings: LearningSettings, *, classes: int) -> None:
+        self._modules = modules
+        self._effort = Effort(epochs=settings.epochs, rate=settings.rate, batch=settings.batch)
+        self._prepare = Preparation(modules.model.manifest.preprocessing)
+        self._head: dict[str, torch.Tensor] | None = None
+        self._trainings = 0
+        self.lessons = Lessons(settings, classes=classes)
+        self.thread = ThreadPoolExecutor(
+            max_workers=1, thread_name_prefix="learning", initializer=_give_way
+        )
+        """Where `learn` is to run."""
+
+    def learn(self, images: Pixels, labels: NDArray[np.int64]) -> list[Learned]:
+        """Train a copy of the sub-model that runs, and say what its modules learned.
+
+        Args:
+            images: uint8 (N, H, W, C), at least 2.
+            labels: (N,)
+
+        Raises:
+            BundleError: if a piece is not there any more, or the network has no head.
+            ArrayError: if what was learned is not finite, or does not fit in few bits.
+        """
+        if len(labels) < MIN_BATCH:
+            return []
+        parts = self._modules.parts
+        before = self._pieces(parts)
+        chosen: list[list[int]] = [[] for _ in self._modules.owner.values]
+        for part in parts:
+            chosen[part.layer].append(part.module)
+        network = self._modules.model.modular.sub_model(
+            chosen, lambda layer, module: before.get((layer, module))
+        )
+        head = head_of(network)
+        if self._head is not None:
+            head.load_state_dict(self._head)
+        with torch.inference_mode():
+            use = [layer.numpy() for layer in network.importance(self._prepare(images))]
+        self._trainings += 1
+        learn(network, images, labels, self._prepare, self._effort, seed=[self._trainings])
+        self._head = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+        learned = []
+        for part in parts:
+            delta = _difference(
+                before[part.layer, part.module], read_module(network, part.layer, part.module)
+            )
+            if delta is not None:
+                importance = min(1.0, max(0.0, float(use[part.layer][part.module])))
+                learned.append(Learned(part, delta, importance, len(labels)))
+        return learned
+
+    def _pieces(self, parts: Sequence[Part]) -> dict[tuple[int, int], Arrays]:
+        pieces = {}
+        for part in parts:
+            arrays = self._modules.supply.arrays(part.layer, part.module, part.piece)
+            if arrays is not None:  # else `sub_model` says which one is missing
+                pieces[part.layer, part.module] = arrays
+        return pieces
+
+
+def _difference(before: Arrays, after: Arrays) -> Delta | None:
+    """The difference in few bits; None: there is none."""
+    values = sum(array.size for array in before.values())
+    if not values:
+        return None
+    limit_bytes = max(LEAST_BYTES, values * BITS // 8)
+    delta = encode_delta(in_order(before), in_order(after), limit_bytes=limit_bytes)
+    return delta if delta.entries else None
+
+
+def _give_way() -> None:
+    # On Linux a thread has a priority of its own; elsewhere it would be the whole process's.
+    if hasattr(os, "setpriority") and os.uname().sysname == "Linux":
+        os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), NICENESS)

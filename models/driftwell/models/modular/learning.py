@@ -1,0 +1,82 @@
+"""What a device's training changes of its sub-model: the modules, and a head of its own.
+
+Trunk and selector are the cloud's and stay as they are, statistics included, so that the modules
+of many devices fit together again (Nebula, ICPP 2024, section 5.2).
+"""
+
+from collections.abc import Sequence
+
+from torch import nn
+
+from driftwell.messages.errors import BundleError
+from driftwell.messages.images import Pixels
+from driftwell.models.modular.module_layer import first_layer, second_layer
+from driftwell.models.modular.network import ModularNetwork
+from driftwell.models.network import Preparation
+from driftwell.models.normalisation import is_normalisation
+from driftwell.models.training import Effort, Numbers, train
+
+
+def learn(
+    network: ModularNetwork,
+    images: Pixels,
+    labels: Numbers,
+    prepare: Preparation,
+    effort: Effort,
+    *,
+    seed: Sequence[int],
+) -> None:
+    """Train the modules and the head in place.
+
+    Args:
+        network: A sub-model.
+        images: uint8 (N, H, W, C), at least 2.
+        labels: (N,)
+        prepare: From pixels to the network's input.
+        effort: Of the training.
+        seed: Of the order of the images.
+
+    Raises:
+        BundleError: if the network has no head.
+    """
+    learning = [*head_of(network).parameters()]
+    for place in network.places:
+        learning += first_layer(network.trunk, place).parameters()
+        learning.append(second_layer(network.trunk, place).layer.get_parameter("weight"))
+        if place.norm is not None:
+            learning += network.trunk.get_submodule(place.norm).parameters()
+    train(
+        network, images, labels, prepare, effort, seed=seed,
+        learning=learning, still=[network.selector, *_norms_of_trunk(network)],
+    )  # fmt: skip
+
+
+def head_of(network: ModularNetwork) -> nn.Linear:
+    """The trunk's last linear layer that is no module's: what tells classes apart.
+
+    Raises:
+        BundleError: if there is none.
+    """
+    of_modules = {
+        id(layer)
+        for place in network.places
+        for layer in (first_layer(network.trunk, place), second_layer(network.trunk, place).layer)
+    }
+    heads = [
+        layer
+        for layer in network.trunk.modules()
+        if isinstance(layer, nn.Linear) and id(layer) not in of_modules
+    ]
+    if not heads:
+        raise BundleError("the network has no linear layer of its own that tells classes apart")
+    return heads[-1]
+
+
+def _norms_of_trunk(network: ModularNetwork) -> list[nn.Module]:
+    """Normalisation layers that are no module's: their statistics are the cloud's, too."""
+    of_modules = {place.norm for place in network.places}
+    return [
+        layer
+        for name, layer in network.trunk.named_modules()
+        if is_normalisation(layer) and name not in of_modules
+    ]
