@@ -18,7 +18,7 @@ from mcap.exceptions import EndOfFile, McapError
 from mcap.records import Chunk, Message
 from mcap.stream_reader import StreamReader, breakup_chunk
 from tests.brokers import eventually
-from tests.e2e.test_kill import EmbeddedProcess, open_broker
+from tests.programs import EmbeddedProcess, open_broker
 from tests.unit.recording.recorded import message, payload_of, read_all, save
 
 from driftwell.broker import Outcome, parse_broker_url
