@@ -5,7 +5,7 @@ bundle's fallback, when its own limits demand it. Whatever fails, what runs goes
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -106,6 +106,12 @@ class Modules:
             for layer, chosen in enumerate(spec.fallback)
             for module in chosen
         )
+
+    @property
+    def costs(self) -> Mapping[str, float]:
+        """What the sub-model that runs takes of each resource, as far as the cloud has said."""
+        kept = self._shelf.find(self.running)
+        return {} if kept is None else kept.manifest.costs
 
     def take_submodel(self, message: SubModel, payload: bytes) -> None:
         """Verify a sub-model and lack its pieces; a refusal is reported with its code."""

@@ -14,19 +14,19 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
+from torch import Tensor, nn
 
 from driftwell.edge.usage import Meter
 from driftwell.messages.delta import AdaptableState
 from driftwell.messages.errors import ArrayError
-from driftwell.messages.images import Pixels
 from driftwell.models.manifest import BundleManifest
 from driftwell.models.modular.bundle import ModularBundle
 from driftwell.models.modular.cutting import Chosen
+from driftwell.models.modular.network import mean_gates
 from driftwell.models.modular.shares import take_shares
 from driftwell.models.modular.skeleton import ArraysOf
-from driftwell.models.network import Logits, Network
+from driftwell.models.network import Network
 from driftwell.models.own_statistics import StatisticsSettings
 from driftwell.models.selftest import selftest_images
 
@@ -34,8 +34,6 @@ MEASURE_EVERY: Final = 16
 """Batches for each one whose use of the modules is measured."""
 MEASURE_FIRST: Final = 256
 """Images in the beginning that all are, so that the cloud need not wait."""
-MEASURED_IMAGES: Final = 64
-"""Images of such a batch, at most."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +103,7 @@ class SubNetwork(Network):
         self._source = take_shares(model.source, self._shares, self._pieces) if model.source else {}
         self._meter = model.meter
         self._batches = 0
+        sub_model.selector.register_forward_hook(self._note_use)
 
     def install(self, state: AdaptableState) -> None:
         """Take the share of the whole model's state; errors are those of `Network.install`."""
@@ -116,20 +115,6 @@ class SubNetwork(Network):
              for name, piece in self._pieces.items()}
         )  # fmt: skip
 
-    def logits(self, images: Pixels) -> Logits:
-        """As `Network.logits`; now and then it also measures which modules the images use."""
-        if self._meter.usage.images < MEASURE_FIRST or self._batches % MEASURE_EVERY == 0:
-            shown = images[:MEASURED_IMAGES]
-            self._meter.take(self.importance(shown), len(shown))
-        self._batches += 1
-        return super().logits(images)
-
-    def importance(self, images: Pixels) -> list[NDArray[np.float32]]:
-        """Mean gates over uint8 images (N, H, W, C), N >= 1: for each layer (all its modules,)."""
-        with torch.inference_mode():
-            layers = self._modular.importance(self._prepare(images))
-            return [layer.float().numpy() for layer in layers]
-
     def signature(self) -> tuple[NDArray[np.float32], NDArray[np.float32]] | None:
         """As `Network.signature`; None also where each sub-model would have other channels."""
         if self._first is not None and any(
@@ -139,6 +124,16 @@ class SubNetwork(Network):
         ):
             return None
         return super().signature()
+
+    def _note_use(
+        self, _selector: nn.Module, _inputs: object, output: tuple[list[Tensor], list[Tensor]]
+    ) -> None:
+        """Take what the selector has just said, of a thin share of the batches."""
+        scores, _ = output
+        if self._meter.usage.images < MEASURE_FIRST or self._batches % MEASURE_EVERY == 0:
+            gates = [layer.float().numpy() for layer in mean_gates(scores)]
+            self._meter.take(gates, len(scores[0]))
+        self._batches += 1
 
 
 def whole_source(bundle: ModularBundle) -> Mapping[str, NDArray[np.float32]]:

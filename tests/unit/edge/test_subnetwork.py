@@ -4,9 +4,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from tests import modular_pieces, tiny
 from tests.modular_pieces import Bundles
 
+from driftwell.edge import subnetwork
 from driftwell.edge.assembly import open_model
 from driftwell.edge.drift import DriftSettings
 from driftwell.edge.filter import FilterSettings
@@ -18,7 +20,11 @@ from driftwell.edge.supply import module_values
 from driftwell.messages.blob import Arrays
 from driftwell.messages.delta import AdaptableState
 from driftwell.messages.errors import ArrayError, WireError
-from driftwell.models.bundle import Bundle
+from driftwell.models.bundle import Bundle, create_bundle
+from driftwell.models.factories import BUILT_INS, build_model
+from driftwell.models.modular.decomposition import decompose
+from driftwell.models.modular.spec import Structure
+from driftwell.models.modular.writing import create_modular_bundle
 from driftwell.models.network import Logits, Network
 from driftwell.models.own_statistics import StatisticsSettings
 
@@ -265,3 +271,29 @@ def test_the_sizes_of_modules_are_known_without_the_modules(bundles: Bundles) ->
 
     assert module_values(bundles.device) == tuple(map(tuple, sizes))
     assert sizes[0][5] == 0
+
+
+@pytest.mark.parametrize("statistics", STATISTICS)
+def test_measuring_importance_leaves_no_trace(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, statistics: Statistics
+) -> None:
+    """Also not where the selector normalises: whether it is measured or not, answers are alike."""
+    known = BUILT_INS["cifar-resnet20"]
+    base = create_bundle(
+        tmp_path / "base",
+        model="cifar-resnet20",
+        weights={n: t.numpy() for n, t in build_model("cifar-resnet20").state_dict().items()},
+        shape=known.shape,
+        classes=known.classes,
+        preprocessing=known.preprocessing,
+    )
+    cut = decompose(base.module(), torch.zeros(1, 3, 32, 32), Structure(layers=1), seed=0)
+    create_modular_bundle(tmp_path / "whole", base=base, network=cut)
+    images = np.random.default_rng(0).integers(0, 256, (3, 16, 32, 32, 3), dtype=np.uint8)
+    answers = []
+    for first in (0, 1000):
+        monkeypatch.setattr(subnetwork, "MEASURE_FIRST", first)
+        node = make_node(open_model(tmp_path / "whole"), statistics)
+        answers.append([node.infer(batch).logits for batch in images])
+
+    np.testing.assert_array_equal(answers[0], answers[1])

@@ -91,12 +91,17 @@ class ModularNetwork(nn.Module):
         section 5.1). Over the whole softmax, so that modules that just miss count, too.
         """
         scores, _ = self.selector(inputs)
-        return [torch.softmax(layer, dim=1).mean(dim=0) for layer in scores]
+        return mean_gates(scores)
 
     @property
     def held(self) -> tuple[tuple[int, ...], ...]:
         """For each layer the numbers of the modules it holds."""
         return tuple(place.held for place in self.places)
+
+
+def mean_gates(scores: Sequence[Tensor]) -> list[Tensor]:
+    """Importance from the selector's scores: for each layer (N, modules) to (modules,)."""
+    return [torch.softmax(layer, dim=1).mean(dim=0) for layer in scores]
 
 
 def _held_name(number: int) -> str:

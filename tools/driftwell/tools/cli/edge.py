@@ -54,6 +54,10 @@ def run(
     metrics_port: Annotated[
         int | None, typer.Option(help="Prometheus metrics on this loopback port.")
     ] = None,
+    limits: Annotated[
+        Path | None,
+        typer.Option(help="TOML file of what a modular model may take; looked at every second."),
+    ] = None,
     method: Method = DEFAULT_METHOD,
     config: Config = None,
     assignments: Assignments = None,
@@ -77,7 +81,7 @@ def run(
             "bundle": bundle, "source": source, "device": device, "broker": broker,
             "group": group, "cohort": cohort, "state_dir": state, "batch": batch, "pace": pace,
             "predictions": predictions, "record": record, "threads": threads, "trust": trust,
-            "metrics_port": metrics_port,
+            "metrics_port": metrics_port, "limits_file": limits,
         },
     )  # fmt: skip
     if settings.state_dir is None:
@@ -89,13 +93,15 @@ def run(
 def forget(
     state: Annotated[Path, typer.Option(help="State folder of the device.")],
 ) -> None:
-    """Go back to the source state: forget the applied version and the trusted key.
+    """Go back to the source state: forget versions, sub-models and the trusted key.
 
-    For when the cloud was set up anew, or a device changes hands. The spool is kept.
+    For when the cloud was set up anew, or a device changes hands. The spool is kept, and so are
+    fetched modules, which are named by what they hold.
 
     Example: driftwell edge forget --state ~/.local/state/driftwell/cam-1
     """
     from driftwell.edge.heads import DOMAINS, LAST_HEAD
+    from driftwell.edge.modules import SUBMODELS
     from driftwell.edge.spool import DATABASE, forget_names
     from driftwell.edge.trust import TRUSTED_KEY
     from driftwell.models.state_folder import own_folder
@@ -103,5 +109,5 @@ def forget(
     if not (state / DATABASE).is_file():
         raise SettingsError(f"{state} is not the state folder of a device: it has no {DATABASE}")
     with own_folder(state) as folder:
-        forget_names(folder, DOMAINS, LAST_HEAD, TRUSTED_KEY)
+        forget_names(folder, DOMAINS, LAST_HEAD, SUBMODELS, TRUSTED_KEY)
     typer.echo("forgotten: the next start begins from the source state")
