@@ -93,15 +93,17 @@ class Domains:
         self.domain, self.is_placed = entry.domain, True
         return entry
 
-    def watch(self, seen: Signature, entropy: float) -> DriftVerdict | None:
-        """Take a batch in: its signature, and its mean entropy in nats.
+    def watch(
+        self, seen: Signature, entropy: float, *, design_effect: float = 1.0
+    ) -> DriftVerdict | None:
+        """Take a batch in: its signature, its mean entropy in nats, and how many images are one.
 
         Raises:
             ArrayError: as `drift.watch`; nothing has changed.
         """
         if self._settings is None:
             return None
-        verdict = watch(self._settings, self._state, seen, entropy)
+        verdict = watch(self._settings, self._state, seen, entropy, design_effect=design_effect)
         self._state = verdict.state
         if verdict.drifted:
             self._leave()

@@ -11,10 +11,13 @@ right angle, are longer than 1. So one alone is enough, and two halves add up. A
 both would miss a change from one hard corruption to another, which leaves the entropy where
 it was; the statistics alone miss noise, which a mean over channels hardly sees.
 
-Images that come sorted by class move both numbers without any drift. So each threshold is
-`noise_factor` times what the number was of late while nothing happened, between a floor and
-a ceiling. It starts at the ceiling, and a drift takes it back there: a stream has to show
-that it is calm before small changes count.
+Images that come sorted by class move both numbers without any drift: the mean of a block varies
+as that of a block of d times fewer images in random order, where d is the design effect of the
+answers (`models.design_effect`). So each threshold is `noise_factor` times what the number was of
+late while nothing happened, between a floor and a ceiling, and the floor is higher where images
+come in runs: d times that of the distance, which is quadratic in a shift of the mean, and sqrt(d)
+times that of the entropy. A stream in random order need not be watched for long before small
+changes count.
 """
 
 import math
@@ -38,16 +41,18 @@ class DriftSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """Images behind one test; a larger batch is a block of its own."""
     warm_up_images: Annotated[int, msgspec.Meta(ge=1, le=1_048_576)] = 256
     """Images behind the reference before anything is tested."""
-    short_weight: Weight = 0.5
+    short_weight: Weight = 0.75
     """Weight of a block in the short window."""
     reference_weight: Weight = 0.02
     """Least weight of a block in the reference; before, all blocks weigh the same."""
-    statistics_floor: Positive = 0.015
-    statistics_ceiling: Positive = 0.12
-    """Bounds of the threshold on the distance; no unit."""
-    output_floor_nats: Positive = 0.17
-    output_ceiling_nats: Positive = 0.5
+    statistics_floor: Positive = 0.02
+    statistics_ceiling: Positive = 0.4
+    """Bounds of the threshold on the distance, the floor in random order; no unit."""
+    output_floor_nats: Positive = 0.23
+    output_ceiling_nats: Positive = 1.0
     """Bounds of the threshold on the change of the mean entropy, nats; chosen for 10 classes."""
+    first_factor: Annotated[float, msgspec.Meta(ge=1, le=1e6)] = 2.0
+    """A threshold over its floor while nothing is known of its number."""
     noise_factor: Positive = 5.0
     """A threshold over the recent mean of its number."""
     noise_weight: Weight = 0.2
@@ -101,12 +106,24 @@ class DriftVerdict:
 
 
 def watch(
-    settings: DriftSettings, state: DriftState, signature: Signature, entropy: float
+    settings: DriftSettings,
+    state: DriftState,
+    signature: Signature,
+    entropy: float,
+    *,
+    design_effect: float = 1.0,
 ) -> DriftVerdict:
-    """Take one batch: its signature, with its number of images, and its mean entropy in nats.
+    """Take one batch.
 
     After a drift the detector starts anew with the next batch: the block that showed it may
     hold images from before.
+
+    Args:
+        settings: The detector's.
+        state: As the batch before left it.
+        signature: Of the batch, with its number of images.
+        entropy: The mean over the batch, nats.
+        design_effect: Images of the stream that are worth one, 1 or more; 1 is random order.
 
     Raises:
         ArrayError: if the entropy is not a number of 0 or more, or the number of channels
@@ -124,7 +141,7 @@ def watch(
     state = replace(state, block=None, short=short)
     if state.reference is None or state.reference.signature.images < settings.warm_up_images:
         return DriftVerdict(_learn(settings, state, block))
-    return _test(settings, state, short, state.reference, block)
+    return _test(settings, state, short, state.reference, block, design_effect)
 
 
 def forget_output(state: DriftState) -> DriftState:
@@ -136,26 +153,39 @@ def forget_output(state: DriftState) -> DriftState:
     return replace(state, block=None, output_images=0, output_blocks=0)
 
 
-def thresholds(settings: DriftSettings, state: DriftState) -> tuple[float, float]:
+def thresholds(
+    settings: DriftSettings, state: DriftState, design_effect: float = 1.0
+) -> tuple[float, float]:
     """The present thresholds: of the distance, and of the entropy's change in nats."""
     return (
         _threshold(
-            settings, state.statistics_noise, settings.statistics_floor, settings.statistics_ceiling
+            settings,
+            state.statistics_noise,
+            settings.statistics_floor * design_effect,
+            settings.statistics_ceiling,
         ),
         _threshold(
-            settings, state.output_noise, settings.output_floor_nats, settings.output_ceiling_nats
+            settings,
+            state.output_noise,
+            settings.output_floor_nats * math.sqrt(design_effect),
+            settings.output_ceiling_nats,
         ),
     )
 
 
 def _test(
-    settings: DriftSettings, state: DriftState, short: Window, reference: Window, block: Window
+    settings: DriftSettings,
+    state: DriftState,
+    short: Window,
+    reference: Window,
+    block: Window,
+    design_effect: float,
 ) -> DriftVerdict:
     apart = distance(short.signature, reference.signature)
     change: float | None = None
     if state.output_images >= settings.warm_up_images:
         change = short.entropy - reference.entropy
-    statistics, output = thresholds(settings, state)
+    statistics, output = thresholds(settings, state, design_effect)
     shares = apart / statistics, abs(change or 0.0) / output
     if math.hypot(*shares) > 1:
         cause: Cause = "statistics" if shares[0] > shares[1] else "output"
@@ -170,13 +200,14 @@ def _test(
 
 
 def _threshold(settings: DriftSettings, noise: float | None, floor: float, ceiling: float) -> float:
-    return ceiling if noise is None else min(max(settings.noise_factor * noise, floor), ceiling)
+    least = settings.first_factor * floor if noise is None else settings.noise_factor * noise
+    return min(max(least, floor), ceiling)
 
 
 def _followed(
     settings: DriftSettings, noise: float | None, value: float, threshold: float
 ) -> float:
-    # The first value moves the noise that the ceiling stands for; it does not replace it.
+    # The first value moves the noise that the threshold stands for; it does not replace it.
     before = threshold / settings.noise_factor if noise is None else noise
     return before + settings.noise_weight * (value - before)
 

@@ -92,6 +92,7 @@ class EdgeNode:
         self._running_in = 0
         """The domain of the version that runs."""
         self._measures_first = self._measure_next = statistics == "first-batch"
+        self._forward_s = 0.0
 
     @property
     def incumbent(self) -> Incumbent:
@@ -194,17 +195,18 @@ class EdgeNode:
                 f"images are {images.dtype} {images.shape}, the model takes {expected}"
             )
         swapped = self._swap()
-        began = self._clock()
+        self._forward_s = 0.0
         logits = self._forward(images)
         signature = self._signature(len(images), logits)
         recalled = self._recall(signature)
         if recalled is not None:
             swapped, logits = recalled, self._forward(images)
-        forward_s = self._clock() - began
         scores = score(logits)
+        drift = self._watch(signature, scores.entropy)
+        if drift is not None and drift.drifted and len(images) >= MIN_BATCH_FOR_STATISTICS:
+            scores = score(logits := self._forward(images))  # what was forgotten had answered
         judgement = judge(self.settings, self.filter_state, scores.entropy, self._classes)
         self.filter_state = judgement.state
-        drift = self._watch(signature, scores.entropy)
         verdicts = self._choice.choose(logits, scores.entropy, judgement.verdicts, rate)
         return Predictions(
             logits=logits,
@@ -214,7 +216,7 @@ class EdgeNode:
             verdicts=verdicts,
             version=self._incumbent.version,
             swapped=swapped.manifest if swapped else None,
-            forward_s=forward_s,
+            forward_s=self._forward_s,
             drift=drift,
             place=self.domains.place,
             is_recalled=swapped is not None and swapped.is_known,
@@ -244,14 +246,13 @@ class EdgeNode:
     def _watch(
         self, signature: Signature | None, entropy: NDArray[np.float32]
     ) -> DriftVerdict | None:
-        """Ask the detector; after a drift the statistics begin anew, with little trust in the old.
-
-        What the filter remembers of the stream's entropy is of the other domain, too.
-        """
+        """Ask the detector; after a drift statistics and filter begin anew, with little trust."""
         if signature is None or not np.isfinite(entropy).all():
             return None
         with self._lock:
-            verdict = self.domains.watch(signature, float(entropy.mean()))
+            verdict = self.domains.watch(
+                signature, float(entropy.mean()), design_effect=self._network.design_effect
+            )
             if verdict is not None and verdict.drifted:
                 self._candidate = None
         if verdict is not None and verdict.drifted:
@@ -260,10 +261,14 @@ class EdgeNode:
         return verdict
 
     def _forward(self, images: Pixels) -> NDArray[np.float32]:
+        began = self._clock()
         if self._measure_next and len(images) >= MIN_BATCH_FOR_STATISTICS:
             self._measure_next = False
-            return self._network.logits_measuring_statistics(images)
-        return self._network.logits(images)
+            logits = self._network.logits_measuring_statistics(images)
+        else:
+            logits = self._network.logits(images)
+        self._forward_s += self._clock() - began
+        return logits
 
     def _swap(self) -> Candidate | None:
         with self._lock:

@@ -82,11 +82,13 @@ class Network:
         """The layer that the forward pass comes to first."""
         self._stem: nn.Sequential | None = None
         self._runs: DesignEffect | None = None
+        self._counts_runs = False
         self._shown: Tensor | None = None
         """What the last batch looked like to the network, where `_stem` is to look again."""
         if own_statistics is not None:
             self._own = follow_own_statistics(module, own_statistics)
-            self._runs = DesignEffect() if own_statistics.design_effect else None
+            self._runs = DesignEffect()
+            self._counts_runs = own_statistics.design_effect
             self._hooks = [layer.register_forward_hook(self._note_first) for layer in self._own]
 
     def logits(self, images: Pixels) -> Logits:
@@ -103,9 +105,14 @@ class Network:
         logits: Logits = output.float().numpy()
         if self._runs is not None and len(logits):
             self._runs.take_in(logits)
-            for layer in self._own:
+            for layer in self._own if self._counts_runs else ():
                 layer.design_effect = self._runs.value
         return logits
+
+    @property
+    def design_effect(self) -> float:
+        """How many of the newest images are worth one; 1 without own statistics."""
+        return self._runs.value if self._runs is not None else 1.0
 
     def logits_measuring_statistics(self, images: Pixels) -> Logits:
         """The same pass, with each BatchNorm normalising by, and keeping, this batch's statistics.

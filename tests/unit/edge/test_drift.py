@@ -35,6 +35,7 @@ class Stream:
         self.generator = np.random.default_rng(seed)
         self.state = DriftState()
         self.seen = 0
+        self.design_effect = 1.0
         self.alarms: list[tuple[int, str | None]] = []
 
     def measure(self, domain: Domain) -> tuple[Signature, float]:
@@ -50,7 +51,12 @@ class Stream:
         """Alarms by images since this domain began."""
         self.alarms, self.seen = [], 0
         while self.seen < images:
-            verdict = watch(self.settings, self.state, *self.measure(domain))
+            verdict = watch(
+                self.settings,
+                self.state,
+                *self.measure(domain),
+                design_effect=self.design_effect,
+            )
             self.state, self.seen = verdict.state, self.seen + self.batch
             if verdict.drifted:
                 self.alarms.append((self.seen, verdict.cause))
@@ -78,18 +84,18 @@ def test_a_calm_stream_gives_no_alarm(batch: int) -> None:
 
 
 def test_a_stream_that_swings_all_the_time_is_not_drifting() -> None:
-    """Runs of alike images, as of one class, raise the thresholds and give no alarm."""
+    """Runs of alike images, as of one class, give no alarm where the answers tell them apart."""
     alarms = {}
-    for ceiling in (SETTINGS.statistics_floor, SETTINGS.statistics_ceiling):
-        settings = DriftSettings(statistics_ceiling=ceiling)
-        stream, generator = Stream(64, settings=settings), np.random.default_rng(3)
-        alarms[ceiling] = 0
+    for design_effect in (1.0, 8.0):
+        stream, generator = Stream(64), np.random.default_rng(3)
+        stream.design_effect = design_effect
+        alarms[design_effect] = 0
         for _ in range(200):
             swing = (float(generator.uniform(-0.25, 0.25)), 1.0, 0.4)
-            alarms[ceiling] += len(stream.run(swing, 192))
+            alarms[design_effect] += len(stream.run(swing, 192))
 
-    assert alarms[SETTINGS.statistics_ceiling] == 0
-    assert alarms[SETTINGS.statistics_floor] > 10
+    assert alarms[8.0] == 0
+    assert alarms[1.0] > 0
 
 
 def test_two_halves_add_up() -> None:
@@ -108,6 +114,32 @@ def test_two_halves_add_up() -> None:
     assert [verdict.drifted for verdict in verdicts] == [False, False, True]
     assert verdicts[0].distance == pytest.approx(0.8 * statistics)
     assert verdicts[1].entropy_change == pytest.approx(0.8 * output)
+
+
+def test_in_runs_changes_must_be_larger() -> None:
+    """Four images worth one: four times the distance, twice the entropy, up to the ceiling."""
+    settings = DriftSettings(statistics_ceiling=1.0, output_ceiling_nats=1.5)
+    nothing_known = DriftState()
+    calm = DriftState(statistics_noise=1e-9, output_noise=1e-9)
+
+    for state in (nothing_known, calm):
+        distance, change = thresholds(settings, state)
+        assert thresholds(settings, state, 4.0) == pytest.approx((4 * distance, 2 * change))
+    assert thresholds(settings, nothing_known, 64.0) == (1.0, 1.5)
+
+
+def test_what_is_a_drift_in_random_order_is_none_in_runs() -> None:
+    """The same blocks; the verdict says the same distance."""
+    settings = DriftSettings(warm_up_images=64, short_weight=1.0)
+    state = watch(settings, DriftState(), make_signature([0.0], [1.0], images=64), 0.4).state
+    shifted = make_signature([0.5], [1.0], images=64)
+
+    alone, in_runs = (
+        watch(settings, state, shifted, 0.4, design_effect=effect) for effect in (1.0, 16.0)
+    )
+
+    assert (alone.drifted, in_runs.drifted) == (True, False)
+    assert alone.distance == in_runs.distance
 
 
 def test_nothing_is_tested_before_the_warm_up_nor_on_half_a_block() -> None:
@@ -174,13 +206,13 @@ def test_another_model_is_refused() -> None:
 
 
 def test_thresholds_stay_between_their_bounds() -> None:
-    """A dead calm stream ends at the floors; a fresh one begins at the ceilings."""
+    """A dead calm stream ends at the floors; a fresh one begins at twice as much."""
     signature, verdict = make_signature([0.0], [1.0], images=64), DriftVerdict(DriftState())
     first = thresholds(SETTINGS, verdict.state)
     for _ in range(100):
         verdict = watch(SETTINGS, verdict.state, signature, 0.4)
 
-    assert first == (SETTINGS.statistics_ceiling, SETTINGS.output_ceiling_nats)
+    assert first == (2 * SETTINGS.statistics_floor, 2 * SETTINGS.output_floor_nats)
     assert thresholds(SETTINGS, verdict.state) == (
         SETTINGS.statistics_floor,
         SETTINGS.output_floor_nats,
@@ -192,4 +224,4 @@ def test_floors_above_ceilings_are_refused() -> None:
     with pytest.raises(ValueError, match="statistics_floor"):
         DriftSettings(statistics_floor=1.0, statistics_ceiling=0.5)
     with pytest.raises(ValueError, match="output_floor_nats"):
-        DriftSettings(output_floor_nats=1.0)
+        DriftSettings(output_floor_nats=1.5)

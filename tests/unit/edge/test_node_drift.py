@@ -1,5 +1,7 @@
 """The node notices that the world has changed, and goes back to what it knows."""
 
+from collections.abc import Iterator
+
 import msgspec
 import numpy as np
 import pytest
@@ -7,8 +9,10 @@ from tests import tiny
 
 from driftwell.edge.domains import decode_memory
 from driftwell.edge.drift import DriftSettings
-from driftwell.edge.filter import FilterSettings
+from driftwell.edge.filter import FilterSettings, FilterState, judge
 from driftwell.edge.node import EdgeNode
+from driftwell.edge.predictions import Predictions
+from driftwell.edge.scoring import score
 from driftwell.messages.errors import DeltaError
 from driftwell.messages.head import Manifest
 from driftwell.messages.images import Pixels
@@ -58,16 +62,50 @@ def test_a_sudden_change_is_noticed_within_two_batches(bundle: Bundle) -> None:
     assert after[1:] == [1] * 17
 
 
-def test_after_a_drift_only_the_new_domain_counts(bundle: Bundle) -> None:
-    """The next answer is that of a network that has seen nothing of the old domain."""
+def until_drift(node: EdgeNode, batches: Iterator[Pixels]) -> tuple[Pixels, Predictions]:
+    """The batch that showed it, and what the node said of it."""
+    for images in batches:
+        predictions = node.infer(images)
+        if predictions.has_drifted:
+            return images, predictions
+    raise AssertionError("the node noticed nothing")
+
+
+def test_the_batch_that_shows_a_drift_is_the_first_of_the_new_domain(bundle: Bundle) -> None:
+    """It and what follows are answered as if there had been nothing before; it counts once."""
     node = make_node(bundle)
-    seeds = iter(range(100))
-    answer(node, *(day(next(seeds)) for _ in range(12)))
-    while drifts(node, night(next(seeds))) == 0:
-        pass
-    images = night(next(seeds))
+    answer(node, *(day(seed) for seed in range(12)))
     network = bundle.network(own_statistics=StatisticsSettings())
 
+    images, predictions = until_drift(node, (night(seed) for seed in range(12, 30)))
+
+    wanted = network.logits(images)
+    assert np.array_equal(predictions.logits, wanted)
+    assert np.array_equal(predictions.entropy, score(wanted).entropy)
+    assert np.array_equal(predictions.label, score(wanted).label)
+    judgement = judge(node.settings, FilterState(), score(wanted).entropy, len(tiny.CLASSES))
+    assert np.array_equal(predictions.verdicts, judgement.verdicts)
+    assert node.filter_state == judgement.state
+    for seed in range(40, 43):
+        assert np.array_equal(node.infer(night(seed)).logits, network.logits(night(seed)))
+
+
+def test_a_batch_too_small_for_statistics_keeps_its_answer(bundle: Bundle) -> None:
+    """Eight images that complete a block: they are answered once, and those after them anew."""
+    node, twin = make_node(bundle), make_node(bundle, drift=None)
+    by_day = [day(seed)[part : part + 8] for seed in range(12) for part in range(0, BATCH, 8)]
+    by_night = [night(seed)[part : part + 8] for seed in range(12, 30) for part in range(0, 64, 8)]
+    for images in by_day:
+        node.infer(images)
+        twin.infer(images)
+    nights = iter(by_night)
+
+    while not (predictions := node.infer(images := next(nights))).has_drifted:
+        twin.infer(images)
+
+    assert np.array_equal(predictions.logits, twin.infer(images).logits)
+    network = bundle.network(own_statistics=StatisticsSettings())
+    images = next(nights)
     assert np.array_equal(node.infer(images).logits, network.logits(images))
 
 

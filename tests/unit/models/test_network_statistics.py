@@ -108,6 +108,22 @@ def following(bundle: Bundle, source: AdaptableState, *, prior_images: int) -> N
     return Network(module, tiny.PREPROCESSING, own_statistics=settings)
 
 
+@pytest.mark.parametrize("counts", [False, True])
+def test_runs_are_measured_whether_or_not_statistics_count_them(
+    bundle: Bundle, counts: bool
+) -> None:
+    """One image over and over says nothing new; an answer depends on it only where it counts."""
+    network = bundle.network(own_statistics=StatisticsSettings(design_effect=counts))
+    plain = bundle.network(own_statistics=StatisticsSettings(design_effect=False))
+    before = network.design_effect
+    for one in (network, plain):
+        one.logits(np.repeat(IMAGES[:1], 64, axis=0))
+
+    assert before == bundle.network().design_effect == 1
+    assert network.design_effect == plain.design_effect == 64
+    assert np.array_equal(network.logits(OTHERS), plain.logits(OTHERS)) is not counts
+
+
 def test_without_own_statistics_nothing_moves(bundle: Bundle) -> None:
     """A plain network has torch's own layers, no signature, and nothing to restart."""
     plain = bundle.network()
