@@ -6,7 +6,9 @@ the present batch included. With n images behind it, and a prior worth N images
 
     mean = (1 - s) prior_mean + s own_mean,   variance likewise,   s = (n/d) / (n/d + N)
 
-where d, the design effect, is 1 unless images come in runs (`models.design_effect`).
+where d, the design effect, is 1 unless images come in runs (`models.design_effect`). Where they do,
+at d of 2 or more, the newest images, up to 64, wait before they are taken in: they are of the run
+that is being answered, and normalising a class by itself takes away what tells it from others.
 
 So a single image moves little, and any batch size is right. Forward only.
 """
@@ -31,6 +33,10 @@ FULL_MAP: Final = 64
 MANY_PIXELS: Final = 16_384
 """Pixels a channel, over all images, from which a fourth counts, and an eighth from four times
 as many. Neighbours say nearly the same, and reading all of them is most of the cost."""
+RUNS: Final = 2.0
+"""Design effect from which the newest images wait: random order stays below it."""
+WAITING: Final = 64
+"""Images that wait at most, and a batch; most runs are longer."""
 MAX_SQUARE: Final = 1e37
 """Largest sum of squares of a batch's means and variances that counts as finite: what is
 computed from them then is, too, in float32."""
@@ -80,6 +86,8 @@ class OwnStatistics(nn.Module):
         """Images behind the own average, less than 1 / rate and a batch."""
         self._weight = 0.0
         self.own.fill(0)
+        self._waiting: tuple[NDArray[np.float32], int] | None = None
+        """Moments (2, C) of the newest images that are not in the average, and their number."""
         self._prior = self._installed()
         is_source = np.array_equal(self._prior, self._source)
         settings = self.settings
@@ -90,7 +98,7 @@ class OwnStatistics(nn.Module):
         """(N, C, ...) -> the same shape; the average takes the batch in, if it is finite."""
         self.moments = batch_moments(features.detach()) if features.numel() else None
         if self.moments is not None:
-            self._take_in(self.moments, len(features))
+            self._follow(self.moments, len(features))
         counted = self.images / self.design_effect
         share = counted / (counted + self._prior_images) if counted else 0.0
         np.subtract(self.own, self._prior, out=self._used)
@@ -104,8 +112,21 @@ class OwnStatistics(nn.Module):
     def _installed(self) -> NDArray[np.float32]:
         return np.stack([self.running_mean.numpy(), self.running_var.numpy()])
 
+    def _follow(self, moments: NDArray[np.float32], count: int) -> None:
+        """Take a batch in, or let it wait; what has waited long enough is taken in now."""
+        if self._waiting is not None and (self._waiting[1] >= WAITING or self.design_effect < RUNS):
+            self._take_in(*self._waiting)
+            self._waiting = None
+        if self.design_effect < RUNS or not self.images:  # the first batch has nothing but itself
+            self._take_in(moments, count)
+        elif self._waiting is None:
+            self._waiting = moments.copy(), count
+        else:
+            waiting, before = self._waiting
+            _merge(waiting, moments, count / (before + count))
+            self._waiting = waiting, before + count
+
     def _take_in(self, moments: NDArray[np.float32], count: int) -> None:
-        """Merge a batch of `count` images, exactly: the spread between means is variance, too."""
         share = 1 - (1 - self.settings.rate) ** count
         # Without this weight the zeros of the start would count, as in Adam.
         self._weight += share * (1 - self._weight)
@@ -113,13 +134,18 @@ class OwnStatistics(nn.Module):
         step = share / self._weight
         if step == 1:  # the first batch, to the bit
             self.own[:] = moments
-            return
-        apart = moments - self.own
-        self.own += step * apart
-        between = apart[0]
-        between *= between
-        between *= step * (1 - step)
-        self.own[1] += between
+        else:
+            _merge(self.own, moments, step)
+
+
+def _merge(into: NDArray[np.float32], moments: NDArray[np.float32], share: float) -> None:
+    """Merge moments, each (2, C), exactly: the spread between means is variance, too."""
+    apart = moments - into
+    into += share * apart
+    between = apart[0]
+    between *= between
+    between *= share * (1 - share)
+    into[1] += between
 
 
 def follow_own_statistics(

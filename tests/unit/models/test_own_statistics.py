@@ -10,7 +10,12 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from driftwell.models.own_statistics import FULL_MAP, OwnStatistics, follow_own_statistics
+from driftwell.models.own_statistics import (
+    FULL_MAP,
+    RUNS,
+    OwnStatistics,
+    follow_own_statistics,
+)
 from driftwell.models.statistics import StatisticsSettings
 
 CHANNELS = 3
@@ -179,6 +184,59 @@ def test_what_was_measured_elsewhere_is_worth_as_little_as_the_source(
     moments = np.stack([values_of(own).mean(axis=1), values_of(own).var(axis=1)])
     wanted = expected_output(layer, own[16:], *((1 - share) * prior + share * moments))
     np.testing.assert_allclose(output, wanted, rtol=1e-4, atol=1e-4)
+
+
+def moments_of(*batches: Tensor) -> NDArray[np.float64]:
+    """Mean and variance of all values of the batches together, (2, C)."""
+    values = values_of(torch.cat(batches))
+    return np.stack([values.mean(axis=1), values.var(axis=1)])
+
+
+@pytest.mark.parametrize("count", [8, 32, 64, 200])
+def test_images_of_the_present_run_wait(count: int) -> None:
+    """An answer is by the images before the newest 64, or those of the newest batch if more."""
+    layer = make_layer(rate=1e-9, prior_images=0)
+    layer.design_effect = RUNS
+    batches = [features_of(count, seed=seed) for seed in range(20)]
+    a_block = max(1, 64 // count)
+    layer(batches[0])  # there is nothing but itself
+
+    for number, features in enumerate(batches[1:]):
+        layer(features)
+        taken_in = 1 + number // a_block * a_block
+        np.testing.assert_allclose(layer.own, moments_of(*batches[:taken_in]), rtol=1e-4)
+        assert layer.images == pytest.approx(taken_in * count, rel=1e-5)
+
+
+def test_what_waits_is_taken_in_when_the_runs_are_over() -> None:
+    """Once, with the batch that shows it; in random order nothing waits."""
+    layer, other = make_layer(rate=1e-9), make_layer(rate=1e-9)
+    batches = [features_of(8, seed=seed) for seed in range(5)]
+    layer(batches[0])
+    layer.design_effect = RUNS
+    for features in batches[1:4]:
+        layer(features)
+    layer.design_effect = 1.0
+
+    output = layer(batches[4])
+
+    for features in batches[:4]:
+        other(features)
+    torch.testing.assert_close(output, other(batches[4]))
+    assert layer.images == pytest.approx(other.images)
+
+
+def test_a_restart_forgets_what_waits() -> None:
+    """Nothing of before it is taken in later."""
+    layer, other = make_layer(), make_layer()
+    for one in (layer, other):
+        one.design_effect = RUNS
+    for seed in range(3):
+        layer(features_of(8, seed=seed))
+    layer.restart()
+
+    for seed in range(3, 15):
+        assert torch.equal(layer(features_of(8, seed=seed)), other(features_of(8, seed=seed)))
 
 
 def test_an_empty_batch_is_nothing() -> None:
