@@ -31,7 +31,7 @@ def own_folder(path: Path) -> Iterator[Path]:
         except sqlite3.OperationalError:
             raise SettingsError(
                 f"state folder {path} is in use by another running program; "
-                "stop it or choose another folder with --state"
+                "stop it or choose another folder"
             ) from None
         yield path
     finally:

@@ -13,6 +13,7 @@ from driftwell.messages.errors import BundleError, SettingsError, SourceError
 from driftwell.models.bundle import Bundle, open_bundle
 from driftwell.models.modular.bundle import open_modular
 from driftwell.models.modular.spec import Structure
+from driftwell.models.state_folder import own_folder
 from driftwell.tools.cli import app
 
 
@@ -98,6 +99,17 @@ def test_training_makes_another_bundle_of_the_same_cut(tmp_path: Path, cut: Path
     assert before.manifest.modular is not None
     assert first.manifest.modular.pairs == before.manifest.modular.pairs
     assert not (tmp_path / "a.checkpoint" / CHECKPOINT).exists()
+
+
+def test_two_trainings_do_not_share_a_checkpoint(tmp_path: Path, cut: Path) -> None:
+    """The second is refused while the first runs, and wherever else it may write its own."""
+    words = ["--bundle", cut, "--data", tmp_path / "data.npz", "--out", tmp_path / "out"]
+    with own_folder(tmp_path / "out.checkpoint"), pytest.raises(SettingsError, match="in use"):
+        run("modular", "train", *words)
+
+    with own_folder(tmp_path / "out.checkpoint"):
+        train(tmp_path, "out", "--checkpoint", tmp_path / "other")
+    assert (tmp_path / "out" / "manifest.json").is_file()
 
 
 def test_what_it_cannot_learn_from_is_refused(tmp_path: Path, cut: Path) -> None:
