@@ -232,12 +232,8 @@ class Modules:
         if self._told == version:
             self._told = None
         self.supply.store.use(part.piece for part in self.parts)
-        log.info(
-            "submodel.applied",
-            version=version,
-            before=before,
-            fetched_bytes=self.supply.received_bytes,
-        )
+        fetched_bytes = self.supply.received_bytes
+        log.info("submodel.applied", version=version, before=before, fetched_bytes=fetched_bytes)
 
     def not_built(self, version: int, error: BundleError) -> None:
         """No network came of a sub-model: fetch again what was damaged, or never try it again."""

@@ -70,8 +70,7 @@ class EdgeNode:
             own_statistics: With `own`, how the average is kept; None: as by default.
             clock: Seconds, monotonic.
         """
-        self.bundle = bundle
-        self.settings = settings
+        self.bundle, self.settings = bundle, settings
         self.filter_state = FilterState()
         own = own_statistics or StatisticsSettings()
         self.own_statistics = own if statistics == "own" else None
