@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
+import pytest
 from tests import tiny
 from tests.brokers import eventually
 
@@ -48,6 +49,7 @@ def is_newer(checkpoint: Path, than: int) -> bool:
     return written(checkpoint) > than
 
 
+@pytest.mark.timeout(300)  # four programs, one after the other
 async def test_killed_and_interrupted_it_comes_to_the_same_bundle(tmp_path: Path) -> None:
     """SIGKILL after an epoch, Ctrl-C after another, then to the end: the digest of one run."""
     tiny.make_modular(tmp_path)
