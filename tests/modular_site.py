@@ -138,7 +138,7 @@ class ModularSite:
         fields: dict[str, object] = {
             "bundle": self.bundles.device.path, "source": "npz:none", "device": DEVICE,
             "filter": FilterSettings(e_max=1.0, e_min=0.0), "batch": 32,
-            "trust": tiny.PUBLIC_KEY.hex(), "pieces": {"fetch_retry_s": 0.1}, **wishes,
+            "trust": tiny.PUBLIC_KEY.hex(), "pieces": {"fetch_retry_s": 2.0}, **wishes,
         }  # fmt: skip
         settings = msgspec.convert(fields, EdgeSettings)
         settings = msgspec.structs.replace(settings, state_dir=self.folder / DEVICE)

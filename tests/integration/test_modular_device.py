@@ -207,6 +207,7 @@ async def test_bad_pieces_cost_nothing_but_their_bytes(tmp_path: Path, bundles: 
     """Each under its code; the device answers, asks again, and takes good ones."""
 
     def tampered(fetch: Fetch) -> list[Blob]:
+        """Each question gets the next of these, and then good pieces."""
         want = fetch.wants[0]
         arrays = site.cloud.pieces[want.piece]
         altered = {name: array + np.float32(1) for name, array in arrays.items()}
@@ -223,12 +224,11 @@ async def test_bad_pieces_cost_nothing_but_their_bytes(tmp_path: Path, bundles: 
             case 5:  # of a piece that nobody asked for
                 return make_blobs("c" * 64, b"nonsense")
             case _:
-                pass
-        return modular_pieces.answer(fetch, site.cloud.pieces)
+                return modular_pieces.answer(fetch, site.cloud.pieces)
 
     async with open_modular_site(tmp_path, bundles) as site:
         site.cloud.answer = tampered
-        await site.start()
+        await site.start(pieces={"fetch_retry_s": 0.1})
         await site.cloud.order(make_manifest(bundles.cloud, 1, SMALL))
         await eventually(lambda: len(site.cloud.refusals) == 1, WITHIN_S)
         await site.answer()
