@@ -55,6 +55,7 @@ async def test_a_device_fetches_what_it_lacks_and_switches(
 
         await site.cloud.order(make_manifest(bundles.cloud, 1, LARGE))
         await site.runs(1)
+        assert len(site.device.timing.latency_s) == 0
         await site.answer()
 
         fallback = {(n, m) for n, layer in enumerate(bundles.cloud.spec.fallback) for m in layer}

@@ -36,7 +36,8 @@ async def _learn(device: Device, learner: Learner) -> list[Learned]:
     loop = asyncio.get_running_loop()
     try:
         learned = await loop.run_in_executor(learner.thread, learner.learn, images, labels)
-    except (ArrayError, BundleError) as error:
+    except (ArrayError, BundleError, MemoryError, RuntimeError) as error:
+        # Torch says that memory is short by a RuntimeError.
         device.counters["trainings_failed"] += 1
         log.warning("learning.failed", error=str(error))
         return []

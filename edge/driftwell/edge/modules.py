@@ -5,7 +5,7 @@ bundle's fallback, when its own limits demand it. Whatever fails, what runs goes
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Final
 
 import structlog
@@ -19,11 +19,11 @@ from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.shelf import Kept, Shelf, decode_shelf, encode_shelf
 from driftwell.edge.spool import Spool
 from driftwell.edge.submodels import (
-    NO_ARRAYS,
     Owner,
     Part,
     chosen_of,
     is_repeat,
+    require_room,
     resolve_submodel,
 )
 from driftwell.edge.subnetwork import ModularModel, SubNetwork
@@ -36,7 +36,6 @@ from driftwell.messages.errors import (
     ArrayError,
     BundleError,
     MalformedError,
-    RefusalCode,
     SettingsError,
     WireError,
 )
@@ -124,7 +123,8 @@ class Modules:
                 return
             now_ns = self._clocks.wall_ns()
             parts = resolve_submodel(self.owner, self._shelf.version, manifest, now_ns=now_ns)
-            self._require_room(parts)
+            fetched = [part for part in (*self.parts, *parts) if part.piece not in self.supply.own]
+            require_room(self.owner, fetched, limit_bytes=self._pieces_limit_bytes)
         except WireError as error:
             self._refusals.note("submodel", manifest.version if manifest else 0, error)
             return
@@ -211,18 +211,21 @@ class Modules:
         """A network of a sub-model; 0: of the fallback. For another thread.
 
         Raises:
-            BundleError: if a piece is missing or does not fit.
+            BundleError: if a piece is missing or does not fit, or there is no memory for it.
         """
         own_statistics = self._node.own_statistics
         kept = self._shelf.find(version)
         if version == FALLBACK or kept is None:
             return self.model.network(own_statistics=own_statistics)
         pieces = {(part.layer, part.module): part.piece for part in kept.parts}
-        return self.model.sub_network(
-            chosen_of(kept.manifest),
-            lambda layer, module: self.supply.arrays(layer, module, pieces[layer, module]),
-            own_statistics=own_statistics,
-        )
+        try:
+            return self.model.sub_network(
+                chosen_of(kept.manifest),
+                lambda layer, module: self.supply.arrays(layer, module, pieces[layer, module]),
+                own_statistics=own_statistics,
+            )
+        except (MemoryError, RuntimeError) as error:  # torch says the former by the latter
+            raise BundleError(f"sub-model {version} cannot be built here: {error}") from error
 
     def switch(self, version: int, network: SubNetwork) -> None:
         """Answer with a sub-model from the next batch on."""
@@ -280,18 +283,3 @@ class Modules:
             return
         keep = {part.piece for part in (*newest.parts, *self.parts)}
         self.supply.begin(newest.manifest.version, newest.parts, keep=keep)
-
-    def _require_room(self, parts: Sequence[Part]) -> None:
-        """Whether a sub-model fits on the disk beside the one that runs."""
-        needed = {part.piece: part for part in (*self.parts, *parts)}
-        size_bytes = sum(
-            4 * self.owner.values[part.layer][part.module]
-            for piece, part in needed.items()
-            if piece != NO_ARRAYS and piece not in self.supply.own
-        )
-        if size_bytes > self._pieces_limit_bytes:
-            raise ArrayError(
-                f"the sub-model and the one that runs take {size_bytes} bytes of pieces, "
-                f"pieces.limit_bytes allows {self._pieces_limit_bytes}",
-                RefusalCode.TOO_LARGE,
-            )

@@ -39,12 +39,17 @@ class Partials:
 
     def beginnings(self) -> Iterator[Beginning]:
         """What is there; what is no beginning is removed."""
-        for path in sorted(self._folder.iterdir()):
+        try:
+            paths = sorted(self._folder.iterdir())
+        except OSError:  # somebody removed the folder: then nothing is there
+            return
+        for path in paths:
             beginning = _read(path)
-            if beginning is None:
-                path.unlink(missing_ok=True)
-            else:
+            if beginning is not None:
                 yield beginning
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink(missing_ok=True)
 
     def grow(self, step: Step) -> bool:
         """Write what a chunk adds; whether the disk took it."""

@@ -5,6 +5,7 @@ that is not newer, and last one that is none of this bundle's. A forged one neve
 `verify_submodel` comes first. Whether the pieces are what they claim is asked of each as it comes.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Final
@@ -109,3 +110,24 @@ def parts_of(owner: Owner, manifest: SubModelManifest) -> tuple[Part, ...]:
 def chosen_of(manifest: SubModelManifest) -> tuple[tuple[int, ...], ...]:
     """For each module layer the numbers of its modules."""
     return tuple(tuple(ref.module for ref in layer) for layer in manifest.layers)
+
+
+def require_room(owner: Owner, parts: Iterable[Part], *, limit_bytes: int) -> None:
+    """Whether a sub-model's pieces fit on the disk.
+
+    Args:
+        owner: Whose disk.
+        parts: Of that sub-model and the one that runs, but for those in the bundle.
+        limit_bytes: Of all pieces together.
+
+    Raises:
+        ArrayError: `too-large` if not.
+    """
+    pieces = {part.piece: 4 * owner.values[part.layer][part.module] for part in parts}
+    size_bytes = sum(pieces.values())
+    if size_bytes > limit_bytes:
+        raise ArrayError(
+            f"the sub-model and the one that runs take {size_bytes} bytes of pieces, "
+            f"pieces.limit_bytes allows {limit_bytes}",
+            RefusalCode.TOO_LARGE,
+        )

@@ -19,6 +19,7 @@ from driftwell.edge.modules import SUBMODELS, Modules
 from driftwell.edge.settings import EdgeSettings, PieceSettings
 from driftwell.edge.shelf import MAX_KEPT
 from driftwell.edge.spool import Spool
+from driftwell.edge.subnetwork import SubNetwork
 from driftwell.edge.supply import Supply
 from driftwell.edge.timing import Clocks
 from driftwell.messages.blob import encode_whole
@@ -152,6 +153,24 @@ def test_a_sub_model_that_no_network_comes_of_is_tried_once(
     order(device, make_manifest(bundles.cloud, 2, CHOSEN))
     supply_all(device, bundles)
     assert follow(device) == 2
+
+
+def test_a_sub_model_that_memory_is_too_short_for_is_refused(
+    device: Device, bundles: Bundles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Torch says so by an error of its own; what runs goes on."""
+
+    def too_much(*_: object, **__: object) -> None:
+        raise RuntimeError("DefaultCPUAllocator: can't allocate memory")
+
+    order(device, make_manifest(bundles.cloud, 1, CHOSEN))
+    supply_all(device, bundles)
+    monkeypatch.setattr(SubNetwork, "__init__", too_much)
+
+    assert follow(device) == 0
+
+    assert codes(device) == ["bad-array"]
+    device.node.infer(tiny.make_images(4))
 
 
 def supply_whole(supply: Supply, modules: Modules) -> None:

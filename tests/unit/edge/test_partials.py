@@ -77,3 +77,17 @@ def test_what_is_not_wanted_any_more_is_forgotten(tmp_path: Path) -> None:
 
     assert kept == [digest_bytes(CONTENT)]
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_folder_that_is_gone_holds_nothing(tmp_path: Path) -> None:
+    """And takes nothing; that is no error."""
+    folder = tmp_path / "partial"
+    partials, asked = Partials(folder), Fetching(1.0)
+    asked.begin(1, [Lack(Part(0, 0, 0, PIECE), 1000)])
+    folder.rmdir()
+    step = asked.take(make_blobs(PIECE, CONTENT)[0], 0.0)
+    assert step is not None
+
+    assert not partials.grow(step)
+    assert list(partials.beginnings()) == []
+    partials.keep_only([])
