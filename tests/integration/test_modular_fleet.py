@@ -21,6 +21,7 @@ from driftwell.broker.memory import MemoryConnection
 from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.service import run_cloud
 from driftwell.cloud.settings import CloudSettings, MethodSettings, method_document
+from driftwell.messages import blob
 
 WITHIN_S = 30.0
 AT_ONCE = {"fleet": {"replan": {"patience_s": 0.5}, "refresh_s": 0.0, "least_images": 16}}
@@ -67,8 +68,15 @@ async def open_fleet(folder: Path, bundles: Bundles) -> AsyncIterator[tuple[Modu
             stopping.set()
 
 
-async def test_a_device_follows_its_limits(tmp_path: Path, bundles: Bundles) -> None:
-    """Fallen, it holds a smaller sub-model; risen, it is back, and nothing was fetched for it."""
+@pytest.mark.parametrize("chunk_bytes", [65_536, 300])
+async def test_a_device_follows_its_limits(
+    tmp_path: Path, bundles: Bundles, monkeypatch: pytest.MonkeyPatch, chunk_bytes: int
+) -> None:
+    """Fallen, it holds a smaller sub-model; risen, it is back, and nothing was fetched for it.
+
+    Whether its pieces come in one chunk or in several.
+    """
+    monkeypatch.setattr(blob, "CHUNK_BYTES", chunk_bytes)
     limits = tmp_path / "limits.toml"
     limits.write_text("")
     async with open_fleet(tmp_path, bundles) as (site, consumer):

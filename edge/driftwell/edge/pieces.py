@@ -23,7 +23,7 @@ from driftwell.messages.blob import Arrays, decode_content, encode_whole
 from driftwell.messages.errors import WireError
 
 _NAME: Final = re.compile(r"[0-9a-f]{64}")
-_HEADER: Final = struct.Struct(">4sBBQ")
+_HEADER: Final = struct.Struct(">4sHBQ")
 """Magic, layer, module, version; behind it the content of the piece."""
 _MAGIC: Final = b"DWP1"
 _UNFINISHED: Final = ".new"
