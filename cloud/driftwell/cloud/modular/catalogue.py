@@ -99,8 +99,15 @@ class Catalogue:
             self.restore(address, [ModuleVersion(0, digest_arrays(own), own)])
 
     def restore(self, address: Address, versions: Sequence[ModuleVersion]) -> None:
-        """Take up a module where it was: its newest versions, the oldest first, one at least."""
+        """Take up a module where it was: its newest versions, the oldest first, one at least.
+
+        What was kept of it here, or is given and is too much, is `retire`d, the bundle's too.
+        """
+        before = [*self._kept.get(address, ()), *versions]
         self._kept[address] = deque(versions[-self._settings.keep :])
+        for version in before:
+            if version not in self._kept[address]:
+                self.retire(version.piece)
         self._address |= {version.piece: address for version in self._kept[address]}
 
     def retire(self, piece: str) -> None:

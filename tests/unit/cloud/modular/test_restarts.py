@@ -1,0 +1,48 @@
+"""What a cloud knows of modules and devices after it was started again."""
+
+from pathlib import Path
+
+import pytest
+from tests.unit.cloud.modular.keeping import Site, open_site
+
+from driftwell.cloud.modular.catalogue import FoldSettings
+from driftwell.cloud.modular.serving import serve
+from driftwell.cloud.modular.settings import ModuleSettings
+from driftwell.messages.blob import Want
+from driftwell.messages.errors import DeltaError, RefusalCode
+
+HERE = (0, 3)
+SHORT = ModuleSettings(fold=FoldSettings(keep=2))
+
+
+def advance(site: Site, times: int) -> None:
+    for seq in range(1, times + 1):
+        site.send(site.update(HERE, seq=seq))
+
+
+def test_the_bundles_own_version_may_be_too_old_after_a_restart(tmp_path: Path) -> None:
+    """An update that began with it is `older-version`, as before the restart; so is its piece."""
+    with open_site(tmp_path, settings=SHORT) as site:
+        bundle, first = site.bundle, site.keeper.catalogue.newest(HERE)
+        late = site.update(HERE, seq=100)
+        advance(site, 3)
+    with open_site(tmp_path, bundle, SHORT) as again:
+        again.send(late)
+        with pytest.raises(DeltaError) as refused:
+            list(serve(again.keeper.catalogue, Want(layer=0, module=3, piece=first.piece)))
+
+        assert again.counters["refused:older-version"] == 1
+        assert refused.value.code is RefusalCode.OLDER_VERSION
+
+
+def test_fewer_versions_may_be_kept_after_a_restart(tmp_path: Path) -> None:
+    """What was kept before and is not any more is too old, not unknown."""
+    with open_site(tmp_path) as site:
+        bundle = site.bundle
+        advance(site, 1)
+        late = site.update(HERE, seq=100)
+        advance(site, 4)
+    with open_site(tmp_path, bundle, SHORT) as again:
+        again.send(late)
+
+        assert again.counters["refused:older-version"] == 1
