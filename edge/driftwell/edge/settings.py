@@ -11,7 +11,7 @@ from driftwell.edge.choosing import SelectionSettings
 from driftwell.edge.drift import DriftSettings
 from driftwell.edge.filter import FilterSettings
 from driftwell.messages.codec import MESSAGE_LIMIT
-from driftwell.messages.envelope import MAX_COUNT
+from driftwell.messages.envelope import MAX_COUNT, Positive
 from driftwell.messages.images import MAX_QUALITY
 from driftwell.messages.names import NAME_PATTERN
 from driftwell.models.statistics import StatisticsSettings
@@ -43,8 +43,8 @@ class ModelLimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
 
     memory_bytes: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] | None = None
     """At its peak: parameters, buffers and activations."""
-    latency_ms: Annotated[float, msgspec.Meta(gt=0)] | None = None
-    """Milliseconds a batch, as the cloud measures it."""
+    latency_ms: Positive | None = None
+    """Milliseconds a batch, on this device."""
     download_bytes: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] | None = None
     """For one sub-model."""
 

@@ -8,7 +8,7 @@ from typing import Annotated, Final, Literal
 
 import msgspec
 
-from driftwell.messages.envelope import MAX_COUNT, Count, Digest, Envelope, Name
+from driftwell.messages.envelope import MAX_COUNT, Count, Digest, Envelope, Name, Positive
 
 MAX_CAPABILITIES: Final = 64
 
@@ -28,8 +28,8 @@ class ModelLimits(msgspec.Struct, frozen=True, kw_only=True):
         msgspec.UNSET
     )
     """At its peak: parameters, buffers and activations."""
-    latency_ms: Annotated[float, msgspec.Meta(gt=0)] | msgspec.UnsetType = msgspec.UNSET
-    """Milliseconds a batch."""
+    latency_ms: Positive | msgspec.UnsetType = msgspec.UNSET
+    """Milliseconds a batch, on the device."""
     download_bytes: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)] | msgspec.UnsetType = (
         msgspec.UNSET
     )

@@ -6,6 +6,7 @@ cloud, so a device's milliseconds are counted in the cloud's: by how much slower
 sub-model is there than here.
 """
 
+import sys
 from collections.abc import Mapping
 from typing import Annotated, Final
 
@@ -60,7 +61,8 @@ def present_limits(
     if not isinstance(declared.memory_bytes, msgspec.UnsetType):
         limits[MEMORY] = float(declared.memory_bytes)
     if not isinstance(declared.latency_ms, msgspec.UnsetType):
-        limits[LATENCY] = declared.latency_ms / scale
+        latency_ms = declared.latency_ms / scale
+        limits[LATENCY] = min(max(latency_ms, sys.float_info.min), sys.float_info.max)
     if not isinstance(declared.download_bytes, msgspec.UnsetType):
         limits[DOWNLOAD] = float(declared.download_bytes)
     if resources is None:
