@@ -118,10 +118,12 @@ def decode_content(
     return arrays
 
 
-def chunks(encoded: bytes, *, offset: int = 0) -> Iterator[tuple[int, bytes]]:
-    """A content from an offset on, cut into (offset, at most CHUNK_BYTES)."""
-    for start in range(offset, len(encoded), CHUNK_BYTES):
-        yield start, encoded[start : start + CHUNK_BYTES]
+def chunks(
+    encoded: bytes, *, offset: int = 0, chunk_bytes: int = CHUNK_BYTES
+) -> Iterator[tuple[int, bytes]]:
+    """A content from an offset on, cut into (offset, at most `chunk_bytes`)."""
+    for start in range(offset, len(encoded), chunk_bytes):
+        yield start, encoded[start : start + chunk_bytes]
 
 
 def in_order(arrays: Arrays) -> dict[str, NDArray[np.float32]]:

@@ -4,8 +4,9 @@ As with the consumer, loops (`loops.py`) wait and carry, and this object decides
 of it runs in the event loop's thread, except the choice of modules.
 """
 
+import sqlite3
 from collections import Counter
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import Final
@@ -124,11 +125,10 @@ class ModuleKeeper:
             self._touched[telemetry.device] = None
 
     def take_fetch(self, fetch: Fetch) -> None:
-        """Note which pieces a device lacks."""
-        if fetch.wants and (fetch.device in self.requests or len(self.requests) < MAX_DEVICES):
+        """Note which pieces a device lacks; who asks again goes to the end of the line."""
+        self.requests.pop(fetch.device, None)
+        if fetch.wants and len(self.requests) < MAX_DEVICES:
             self.requests[fetch.device] = fetch
-        elif not fetch.wants:
-            self.requests.pop(fetch.device, None)
 
     def take_update(self, update: ModuleUpdate, payload: bytes) -> None:
         """Fold in what a device learned of a module; what cannot be used is quarantined."""
@@ -145,10 +145,10 @@ class ModuleKeeper:
                 )
             learned = Update(version.number, _delta_of(update, version.arrays), update.importance)
             contribution = self.catalogue.read(address, learned)
+            made = self.catalogue.folded(address, [contribution])
         except WireError as error:
             self._refuse(device, error, payload, update=(session, seq))
             return
-        made = self.catalogue.folded(address, [contribution])
         folded = None if made is None else (address, made)
         self.registry.fold(device, session, seq, folded, keep=self.settings.fold.keep)
         if made is not None:
@@ -204,9 +204,14 @@ class ModuleKeeper:
         self.fleet.refused(derivation.device)
         self._refuse(derivation.device, error, b"")
 
-    def refuse_fetch(self, device: str, error: WireError) -> None:
-        """Note a piece that cannot be served: the device's sub-model is older than what is kept."""
-        self._refuse(device, error, b"")
+    def refuse_fetch(self, fetch: Fetch, errors: Sequence[WireError]) -> None:
+        """Note pieces that cannot be served: the device's sub-model is older than what is kept.
+
+        One for all pieces of a question, so that no question costs many commits.
+        """
+        first = errors[0]
+        detail = f"{len(errors)} of {len(fetch.wants)} pieces cannot be served: {first}"
+        self._refuse(fetch.device, WireError(detail, first.code), b"")
 
     def submodel(self, device: str) -> StoredSubModel | None:
         """A device's newest sub-model; None: it has none yet."""
@@ -239,7 +244,12 @@ class ModuleKeeper:
     ) -> None:
         self.counters[f"refused:{error.code}"] += 1
         log.warning("module.refused", device=device, code=str(error.code), detail=str(error))
-        self.registry.refuse(device, str(error.code), str(error), payload, update=update)
+        try:
+            self.registry.refuse(device, str(error.code), str(error), payload, update=update)
+        except (
+            sqlite3.OperationalError
+        ) as reason:  # it is refused, whether the disk has room or not
+            log.error("quarantine.not-stored", error=str(reason))
 
 
 def _delta_of(update: ModuleUpdate, base: Arrays) -> Delta:

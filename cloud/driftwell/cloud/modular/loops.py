@@ -10,12 +10,14 @@ from driftwell.cloud.loops import RETRY_S, publish
 from driftwell.cloud.modular.keeper import ModuleKeeper
 from driftwell.cloud.modular.registry import StoredSubModel
 from driftwell.cloud.modular.serving import serve
-from driftwell.messages.blob import Blob, Fetch, Want
+from driftwell.messages.blob import CHUNK_BYTES, Blob, Fetch, Want
 from driftwell.messages.codec import encode
 from driftwell.messages.errors import InfeasibleBudgetError, TooLargeError, WireError
 from driftwell.messages.submodel import SubModel
 from driftwell.messages.topics import Kind, device_topic
 
+BLOB_BYTES: Final = 1024
+"""What a blob takes beside its data, at most."""
 LOOK_S: Final = 1.0
 """How often it is looked for devices whose wait is over."""
 
@@ -67,10 +69,17 @@ async def serve_loop(consumer: Consumer, keeper: ModuleKeeper, connection: Conne
             continue
         device = next(iter(keeper.requests))
         fetch = keeper.requests[device]
+        refused: list[WireError] = []
         for want in fetch.wants:
-            is_sent = await _serve_one(consumer, keeper, connection, fetch, want)
+            try:
+                is_sent = await _serve_one(consumer, keeper, connection, fetch, want)
+            except WireError as error:
+                refused.append(error)
+                continue
             if not is_sent or keeper.requests.get(device) is not fetch:
                 break
+        if refused:
+            keeper.refuse_fetch(fetch, refused)
         if keeper.requests.get(device) is fetch:
             del keeper.requests[device]
 
@@ -109,31 +118,34 @@ async def publish_submodel(
 async def _serve_one(
     consumer: Consumer, keeper: ModuleKeeper, connection: Connection, fetch: Fetch, want: Want
 ) -> bool:
-    """Send one piece; False if the broker is gone, or the device has asked for something else."""
+    """Send one piece; False if the broker is gone, or the device has asked for something else.
+
+    Raises:
+        WireError: as `serve`.
+    """
     topic = device_topic(consumer.settings.group, fetch.device, Kind.BLOB)
-    try:
-        for base, content, size_bytes, offset, data in serve(keeper.catalogue, want):
-            blob = Blob(
-                device=fetch.device,
-                session=consumer.session,
-                seq=consumer.next_seq("blob"),
-                clock_ns=consumer.wall_ns(),
-                model=consumer.edge.digest,
-                piece=want.piece,
-                base=base,
-                content=content,
-                size_bytes=size_bytes,
-                offset=offset,
-                data=data,
-            )
-            payload = encode(blob, limit_bytes=consumer.settings.message_limit_bytes)
-            outcome = await publish(consumer, connection, topic, payload, Kind.BLOB)
-            if outcome is not Outcome.ACKED or keeper.requests.get(fetch.device) is not fetch:
-                return False
-            consumer.counters["blob-bytes"] += len(data)
-        consumer.counters["pieces-served"] += 1
-    except WireError as error:
-        keeper.refuse_fetch(fetch.device, error)
+    chunk_bytes = min(CHUNK_BYTES, consumer.settings.message_limit_bytes - BLOB_BYTES)
+    chunks = serve(keeper.catalogue, want, chunk_bytes=chunk_bytes)
+    for base, content, size_bytes, offset, data in chunks:
+        blob = Blob(
+            device=fetch.device,
+            session=consumer.session,
+            seq=consumer.next_seq("blob"),
+            clock_ns=consumer.wall_ns(),
+            model=consumer.edge.digest,
+            piece=want.piece,
+            base=base,
+            content=content,
+            size_bytes=size_bytes,
+            offset=offset,
+            data=data,
+        )
+        payload = encode(blob, limit_bytes=consumer.settings.message_limit_bytes)
+        outcome = await publish(consumer, connection, topic, payload, Kind.BLOB)
+        if outcome is not Outcome.ACKED or keeper.requests.get(fetch.device) is not fetch:
+            return False
+        consumer.counters["blob-bytes"] += len(data)
+    consumer.counters["pieces-served"] += 1
     return True
 
 

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 import msgspec
 
 from driftwell.cloud.modular.catalogue import Address, Catalogue
-from driftwell.messages.blob import Want, chunks, encode_steps, encode_whole
+from driftwell.messages.blob import CHUNK_BYTES, Want, chunks, encode_steps, encode_whole
 from driftwell.messages.digest import digest_bytes
 from driftwell.messages.errors import DeltaError, RefusalCode
 
@@ -13,7 +13,7 @@ Chunk = tuple[str | msgspec.UnsetType, str, int, int, bytes]
 """Base, content, size of the content in bytes, offset and data of a `Blob`."""
 
 
-def serve(catalogue: Catalogue, want: Want) -> Iterator[Chunk]:
+def serve(catalogue: Catalogue, want: Want, *, chunk_bytes: int = CHUNK_BYTES) -> Iterator[Chunk]:
     """The chunks that lead a device to a piece, from where it broke off.
 
     Differences if the device holds a version that they lead from, and they are shorter than the
@@ -22,6 +22,7 @@ def serve(catalogue: Catalogue, want: Want) -> Iterator[Chunk]:
     Args:
         catalogue: The modules.
         want: What the device lacks, and what it holds.
+        chunk_bytes: Of a content in a chunk at most, above 0.
 
     Raises:
         DeltaError: `older-version` if the piece is no longer kept, `wrong-source` if it is not
@@ -40,7 +41,7 @@ def serve(catalogue: Catalogue, want: Want) -> Iterator[Chunk]:
     content = content or encode_whole(version.arrays)
     name = digest_bytes(content)
     offset = want.offset if want.content == name and want.offset < len(content) else 0
-    for start, data in chunks(content, offset=offset):
+    for start, data in chunks(content, offset=offset, chunk_bytes=chunk_bytes):
         yield base, name, len(content), start, data
 
 

@@ -94,7 +94,10 @@ def test_chunks_fit_a_message(tmp_path: Path) -> None:
         version = ModuleVersion(0, digest_arrays(large), large)
         site.keeper.catalogue.restore(HERE, [version])
         chunks = list(serve(site.keeper.catalogue, want_of(version)))
+        small = list(serve(site.keeper.catalogue, want_of(version), chunk_bytes=3000))
 
+    assert joined(small) == joined(chunks)
+    assert max(len(data) for *_, data in small) == 3000
     assert [offset for *_, offset, _ in chunks] == [0, CHUNK_BYTES, 2 * CHUNK_BYTES]
     assert max(len(data) for *_, data in chunks) == CHUNK_BYTES
 
