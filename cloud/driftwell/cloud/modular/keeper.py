@@ -246,10 +246,8 @@ class ModuleKeeper:
         log.warning("module.refused", device=device, code=str(error.code), detail=str(error))
         try:
             self.registry.refuse(device, str(error.code), str(error), payload, update=update)
-        except (
-            sqlite3.OperationalError
-        ) as reason:  # it is refused, whether the disk has room or not
-            log.error("quarantine.not-stored", error=str(reason))
+        except sqlite3.OperationalError as reason:  # with or without room on the disk: refused
+            log.warning("quarantine.not-stored", error=str(reason))
 
 
 def _delta_of(update: ModuleUpdate, base: Arrays) -> Delta:

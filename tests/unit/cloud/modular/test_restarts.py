@@ -10,6 +10,7 @@ from driftwell.cloud.modular.serving import serve
 from driftwell.cloud.modular.settings import ModuleSettings
 from driftwell.messages.blob import Want
 from driftwell.messages.errors import DeltaError, RefusalCode
+from driftwell.messages.state import ModelLimits
 
 HERE = (0, 3)
 SHORT = ModuleSettings(fold=FoldSettings(keep=2))
@@ -46,3 +47,37 @@ def test_fewer_versions_may_be_kept_after_a_restart(tmp_path: Path) -> None:
         again.send(late)
 
         assert again.counters["refused:older-version"] == 1
+
+
+def test_a_slow_device_is_not_taken_for_a_faster_one_after_a_restart(tmp_path: Path) -> None:
+    """Limits of its sub-model stand there in its milliseconds, and are read as such."""
+    limits = ModelLimits(latency_ms=60.0)
+    with open_site(tmp_path) as site:
+        bundle = site.bundle
+        site.tell(latency_ms=20.0, limits=limits)  # ten times slower than the cloud
+        first = site.derive()
+    with open_site(tmp_path, bundle) as again:
+        again.tell(latency_ms=60.0, limits=ModelLimits(latency_ms=80.0), submodel=1)
+        assert again.derive() is None
+        again.wait(31)
+        again.tell(latency_ms=60.0, limits=ModelLimits(latency_ms=80.0), submodel=1)
+        risen = again.derive()
+
+    assert first is not None
+    assert risen is not None
+    assert risen.costs["latency_ms"] == pytest.approx(80.0)
+
+
+def test_a_fast_device_is_left_alone_after_a_restart(tmp_path: Path) -> None:
+    """Its limit is as it was: nothing has risen, and nothing is planned."""
+    limits = ModelLimits(latency_ms=0.6)
+    with open_site(tmp_path) as site:
+        bundle = site.bundle
+        site.tell(latency_ms=0.2, limits=limits)  # ten times faster than the cloud
+        assert site.derive() is not None
+    with open_site(tmp_path, bundle) as again:
+        for _ in range(2):
+            again.tell(latency_ms=0.6, limits=limits, submodel=1)
+            again.wait(31)
+
+            assert again.keeper.next_derivation() is None
