@@ -49,6 +49,7 @@ class Site:
             *("--device", "cam-1", "--broker", url, "--state", str(self.edge_state)),
             *("--batch", "20", "--pace", f"rate:{RATE}", "--predictions", str(self.predictions)),
             *("--set", "spool.resend_s=0.5", "--set", "filter.e_max=1"),
+            *("--set", "upload.gather=30"),  # so that a kill finds samples in memory
         )
         self.cloud = Program(
             folder / "cloud.log",

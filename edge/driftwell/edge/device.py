@@ -18,7 +18,8 @@ from driftwell.broker import Connection
 from driftwell.edge.drift import DriftVerdict
 from driftwell.edge.events import Events, Refusals
 from driftwell.edge.filter import Verdict
-from driftwell.edge.heads import DOMAINS, Heads
+from driftwell.edge.heads import Heads
+from driftwell.edge.keeping import Keeping
 from driftwell.edge.learning import Learner
 from driftwell.edge.modules import Modules
 from driftwell.edge.node import EdgeNode
@@ -31,13 +32,11 @@ from driftwell.edge.spool import Spool
 from driftwell.edge.subnetwork import ModularModel
 from driftwell.edge.timing import Clocks, Timing
 from driftwell.edge.trust import Trust
-from driftwell.edge.uploads import UploadBudget, decode_state, encode_state, origin_of
 from driftwell.messages.ack import Ack
 from driftwell.messages.errors import MalformedError, WireError
 from driftwell.messages.head import Manifest
 
 MAX_ANSWERS: Final = 256
-BUDGET: Final = "budget"
 
 log = structlog.get_logger()
 
@@ -113,8 +112,8 @@ class Device:
             resend_s=settings.spool.resend_s,
             limit_bytes=settings.spool.limit_bytes,
         )
-        self.budget = UploadBudget(settings.budget, decode_state(spool.recall(BUDGET)))
-        self._origin = origin_of(settings, model=node.bundle.digest)
+        self._keeping = Keeping(settings, model=self.model, spool=spool, outbox=self.outbox)
+        self.budget = self._keeping.budget
 
     @property
     def model(self) -> str:
@@ -163,34 +162,18 @@ class Device:
     def keep_selected(
         self, batch: SourceBatch, predictions: Predictions, *, position_name: str
     ) -> None:
-        """Put a batch's selected samples into the spool and book them."""
-        selection = predictions.selection(batch.images, batch.index)
-        seen = len(batch.index)
-        prepared = self.budget.prepare(
-            selection,
-            self._origin,
-            seen=seen,
-            clock_ns=self.clocks.wall_ns(),
-            has_drifted=predictions.has_drifted,
+        """Put a batch's selected samples into the spool and book them, when enough are gathered."""
+        self._keeping.keep(
+            batch,
+            predictions,
+            position_name=position_name,
+            domains=self.node.memory(),
+            now_ns=self.clocks.wall_ns(),
         )
-        payloads = prepared.payloads
-        booked = Counter(seen=seen, selected=len(selection)) + prepared.dropped
-        booked["unreadable"] = batch.unreadable
-        fits, removed = self.outbox.make_room(sum(len(payload) for payload, _ in payloads))
-        if not fits:
-            booked["dropped:spool-full"] = sum(samples for _, samples in payloads)
-            payloads = []
-        self.spool.settle(removed, "dropped:spool-full")
-        remembered = {
-            position_name: batch.position,
-            BUDGET: encode_state(self.budget.state),
-            DOMAINS: self.node.memory(),
-        }
-        entries = self.spool.add(payloads, booked=booked, remembered=remembered)
-        if entries is None:
-            log.warning("spool.disk-full", lost_samples=len(selection))
-        for entry in entries or ():
-            self.outbox.put(entry)
+
+    def keep_rest(self) -> None:
+        """Put into the spool what small batches have gathered: no other comes."""
+        self._keeping.keep_rest(now_ns=self.clocks.wall_ns())
 
     def next_message(self) -> tuple[Entry, bytes] | None:
         """The sample batch to send now, numbered; damaged ones are dropped and booked."""

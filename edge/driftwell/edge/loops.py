@@ -49,6 +49,7 @@ async def infer_loop(device: Device, source: Source, sink: Sink, pace: Pace) -> 
                 device.learner.lessons.add(batch.images, batch.labels)
         await device.announce()
         await pace.after_batch(device, len(batch.index))
+    device.keep_rest()
     device.spool.forget(name)
     return True
 

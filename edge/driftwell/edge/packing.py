@@ -4,6 +4,7 @@ Batches are encoded once for the spool, without a number; `stamp` numbers one ea
 is sent, so that `oldest_seq` is always the present one.
 """
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -36,6 +37,13 @@ class Selection:
     def __len__(self) -> int:
         return len(self.index)
 
+    def is_beside(self, other: "Selection") -> bool:
+        """Whether both are of one domain, so that they may share a message."""
+        here, there = self.place, other.place
+        if here is None or there is None:
+            return here is there
+        return (here.drifts, here.domain) == (there.drifts, there.domain)
+
     def part(self, start: int, stop: int) -> "Selection":
         """The samples from `start` up to, not including, `stop`."""
         cut = slice(start, stop)
@@ -46,6 +54,27 @@ class Selection:
             self.prediction[cut],
             self.place,
         )
+
+
+def join_selections(selections: Iterable[Selection]) -> list[Selection]:
+    """One of each run of neighbours in one domain, where its last one was; empty ones vanish."""
+    runs: list[list[Selection]] = []
+    for one in selections:
+        if runs and runs[-1][-1].is_beside(one):
+            runs[-1].append(one)
+        else:
+            runs.append([one])
+    joined = [
+        Selection(
+            np.concatenate([one.images for one in run]),
+            np.concatenate([one.index for one in run]),
+            np.concatenate([one.entropy for one in run]),
+            np.concatenate([one.prediction for one in run]),
+            run[-1].place,
+        )
+        for run in runs
+    ]
+    return [one for one in joined if len(one)]
 
 
 def pack_selection(

@@ -36,6 +36,8 @@ class UploadSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_f
 
     quality: Annotated[int, msgspec.Meta(ge=1, le=MAX_QUALITY)] | None = None
     """JPEG quality of uploaded images; None: without loss."""
+    gather: Annotated[int, msgspec.Meta(ge=1, le=4096)] = 1
+    """Images of the stream whose samples share a message, where batches are smaller."""
 
 
 class ModelLimitSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -2,16 +2,19 @@
 
 One place for the order that a budget demands: the choice is made with `UploadBudget.rate`,
 then the batch is counted, then each encoded message is admitted or refused by its size.
+
+Samples of small batches are gathered into one message. A message of one image is mostly header: as
+JPEG, with signature and envelope, three times the bytes of a 64th of 64 images.
 """
 
 from collections import Counter
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import msgspec
 
 from driftwell.broker.connection import publish_packet_size
 from driftwell.edge.budget import BudgetSettings, BudgetState, advance, allow, boost, rate
-from driftwell.edge.packing import STAMP_BYTES, Selection, pack_selection
+from driftwell.edge.packing import STAMP_BYTES, Selection, join_selections, pack_selection
 from driftwell.edge.settings import EdgeSettings
 from driftwell.messages.topics import ROUTES, Kind, device_topic
 
@@ -51,14 +54,27 @@ class UploadBudget:
     send again is not counted again.
     """
 
-    def __init__(self, settings: BudgetSettings, state: BudgetState | None = None) -> None:
+    def __init__(
+        self, settings: BudgetSettings, state: BudgetState | None = None, *, gather: int = 1
+    ) -> None:
+        """Go on from `state`, and gather the samples of batches until `gather` images were seen."""
         self._settings = settings
         self.state = state or BudgetState()
+        self._gather = gather
+        self._gathered: list[Selection] = []
+        self._seen = 0
+        """Images of the batches that are gathered."""
 
     @property
     def rate(self) -> float:
-        """The share of the next batch to choose, 0 to 1."""
-        return rate(self._settings, self.state)
+        """The share of the next batch to choose, 0 to 1; what is gathered counts as sent."""
+        waiting = sum(map(len, self._gathered))
+        return rate(self._settings, replace(self.state, debt=self.state.debt - waiting))
+
+    @property
+    def is_gathering(self) -> bool:
+        """Whether batches were counted whose samples are in no message yet."""
+        return bool(self._gathered)
 
     def prepare(
         self,
@@ -69,23 +85,38 @@ class UploadBudget:
         clock_ns: int,
         has_drifted: bool = False,
     ) -> Prepared:
-        """Encode what was chosen of `seen` images, and admit what the budget allows.
+        """Count what was chosen of `seen` images; if enough are gathered, encode them.
 
+        Samples of two domains never share a message, and a new domain's do not wait.
         With `has_drifted` there is more room from here on (`budget.boost`).
         """
         if has_drifted:
             self.state = boost(self._settings, self.state)
         self.state = advance(self._settings, self.state, seen=seen, now_ns=clock_ns)
-        packed, too_large = pack_selection(
-            selection,
-            device=origin.device,
-            cohort=origin.cohort,
-            model=origin.model,
-            clock_ns=clock_ns,
-            limit_bytes=origin.limit_bytes,
-            quality=origin.quality,
-        )
-        dropped = Counter({TOO_LARGE: too_large})
+        is_elsewhere = bool(self._gathered) and not self._gathered[-1].is_beside(selection)
+        self._gathered.append(selection)
+        self._seen += seen
+        if self._seen < self._gather and not is_elsewhere:
+            return Prepared([], Counter())
+        return self.rest(origin, clock_ns=clock_ns)
+
+    def rest(self, origin: Origin, *, clock_ns: int) -> Prepared:
+        """Encode what is gathered, and admit what the budget allows."""
+        gathered, self._gathered, self._seen = self._gathered, [], 0
+        packed: list[tuple[bytes, int]] = []
+        dropped: Counter[str] = Counter()
+        for selection in join_selections(gathered):
+            more, too_large = pack_selection(
+                selection,
+                device=origin.device,
+                cohort=origin.cohort,
+                model=origin.model,
+                clock_ns=clock_ns,
+                limit_bytes=origin.limit_bytes,
+                quality=origin.quality,
+            )
+            packed += more
+            dropped[TOO_LARGE] += too_large
         payloads: list[tuple[bytes, int]] = []
         for payload, samples in packed:
             admission = allow(

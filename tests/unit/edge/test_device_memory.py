@@ -12,6 +12,7 @@ from driftwell.edge.budget import BudgetSettings
 from driftwell.edge.device import Device
 from driftwell.edge.drift import DriftSettings
 from driftwell.edge.heads import DOMAINS, LAST_HEAD
+from driftwell.edge.settings import UploadSettings
 from driftwell.edge.sources import SourceBatch
 from driftwell.edge.spool import Spool, forget_names
 from driftwell.messages.codec import decode, encode
@@ -23,10 +24,10 @@ LIMIT = 20_000
 BUDGETED = msgspec.structs.replace(SETTINGS, budget=BudgetSettings(bytes_total=LIMIT))
 
 
-def see(device: Device, images: Pixels) -> None:
+def see(device: Device, images: Pixels, position: bytes = b"4") -> None:
     predictions = device.node.infer(images, rate=device.budget.rate)
     device.record(predictions, 0.0)
-    batch = SourceBatch(images, np.arange(len(images), dtype=np.uint64), b"4")
+    batch = SourceBatch(images, np.arange(len(images), dtype=np.uint64), position)
     device.keep_selected(batch, predictions, position_name="position:npz:x")
 
 
@@ -108,3 +109,36 @@ def test_the_known_domains_are_there_after_a_restart(bundle: Bundle, tmp_path: P
         blank = make_device(bundle, spool, settings)
         blank.restore()
         assert (blank.node.domains.bank.known, blank.node.incumbent.version) == (frozenset(), 0)
+
+
+def test_what_is_gathered_is_seen_again_after_a_kill(bundle: Bundle, tmp_path: Path) -> None:
+    """Counts, position and samples are of the same batches at any time: none lost, none twice."""
+    settings = msgspec.structs.replace(SETTINGS, upload=UploadSettings(gather=16))
+    kept = []
+    for life in ("1" * 16, "2" * 16):
+        with closing(Spool(tmp_path, "cam-1")) as spool:
+            device = make_device(bundle, spool, settings, life)
+            first = int(spool.recall("position:npz:x") or b"0")
+            for number in range(first, first + 6):  # and then it is killed
+                see(device, tiny.make_images(4, number), position=b"%d" % (number + 1))
+            kept.append((spool.recall("position:npz:x"), spool.books()))
+
+    books = {"seen": 16, "selected": 16, "spooled": 16}
+    assert kept == [(b"4", books), (b"8", {fate: 2 * count for fate, count in books.items()})]
+
+
+def test_an_orderly_end_keeps_what_is_gathered(bundle: Bundle, tmp_path: Path) -> None:
+    """Once, with the position behind it; a device that has gathered nothing writes nothing."""
+    settings = msgspec.structs.replace(SETTINGS, upload=UploadSettings(gather=16))
+    with closing(Spool(tmp_path, "cam-1")) as spool:
+        device = make_device(bundle, spool, settings)
+        device.keep_rest()
+        assert spool.books() == {"spooled": 0}
+        for number in range(3):
+            see(device, tiny.make_images(4, number), position=b"%d" % (number + 1))
+        for _ in range(2):
+            device.keep_rest()
+
+        assert spool.recall("position:npz:x") == b"3"
+        assert spool.books() == {"seen": 12, "selected": 12, "spooled": 12}
+        assert len(sizes(device)) == 1

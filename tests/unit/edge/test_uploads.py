@@ -1,12 +1,16 @@
 """From chosen samples to admitted messages, and the budget over restarts."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from tests import tiny
 
 from driftwell.edge.budget import BudgetSettings
+from driftwell.edge.domains import Place
 from driftwell.edge.packing import Selection
 from driftwell.edge.uploads import Origin, Prepared, UploadBudget, decode_state, encode_state
+from driftwell.messages.signature import make_signature
 
 ORIGIN = Origin("cam-1", "home", "a" * 64, limit_bytes=100_000, quality=None, overhead_bytes=50)
 
@@ -106,3 +110,68 @@ def test_a_drift_makes_no_room_in_bytes() -> None:
     ]
 
     assert 0 < sum(sent) <= 2 * one
+
+
+def placed(count: int, drifts: int, domain: int | None = None) -> Selection:
+    signature = make_signature([0.0], [1.0], images=1)
+    return replace(selection(count, drifts), place=Place(drifts, domain, signature))
+
+
+def see(budget: UploadBudget, selected: Selection, *, seen: int = 1) -> list[int]:
+    """How many samples each message holds that this batch led to."""
+    prepared = budget.prepare(selected, ORIGIN, seen=seen, clock_ns=tiny.NOW_NS)
+    return [samples for _, samples in prepared.payloads]
+
+
+def test_samples_of_small_batches_share_a_message() -> None:
+    """Until so many images were seen, whether or not they were chosen; then it begins anew."""
+    budget = UploadBudget(BudgetSettings(), gather=8)
+    made = [see(budget, selection(seed % 2, seed)) for seed in range(16)]
+
+    assert made == [*[[]] * 7, [4]] * 2
+    assert see(budget, selection(9), seen=9) == [9], "a large batch waits for nobody"
+    assert not budget.is_gathering
+
+
+def test_a_shared_message_is_that_of_one_batch() -> None:
+    """The same bytes as if its images had come at once, for far fewer than one by one."""
+    whole = selection(8)
+    budget = UploadBudget(BudgetSettings(), gather=8)
+    made = [
+        budget.prepare(whole.part(at, at + 1), ORIGIN, seen=1, clock_ns=tiny.NOW_NS)
+        for at in range(8)
+    ]
+
+    assert made[-1].payloads == prepare(UploadBudget(BudgetSettings()), 8).payloads
+    assert sum(sizes(made[-1])) < 8 * sizes(prepare(UploadBudget(BudgetSettings()), 1))[0]
+
+
+@pytest.mark.parametrize("there", [placed(1, 1), placed(1, 0, domain=3), selection(1)])
+def test_domains_do_not_share_a_message(there: Selection) -> None:
+    """What is gathered goes by itself, and what came of the new domain at once, too."""
+    budget = UploadBudget(BudgetSettings(), gather=64)
+    before = [see(budget, placed(1, 0)) for _ in range(3)]
+
+    assert before == [[]] * 3
+    assert see(budget, there) == [3, 1]
+    assert not budget.is_gathering
+
+
+def test_what_is_gathered_counts_as_sent() -> None:
+    """A share is kept whether samples travel alone or together."""
+    alone, together = (UploadBudget(BudgetSettings(share=0.25), gather=n) for n in (1, 64))
+    for seed in range(10):
+        for budget in (alone, together):
+            see(budget, selection(1, seed))
+
+        assert together.rate == pytest.approx(alone.rate)
+
+
+def test_the_rest_is_what_is_gathered() -> None:
+    """Once; nothing is left out at the end of a stream."""
+    budget = UploadBudget(BudgetSettings(), gather=64)
+    for seed in range(3):
+        see(budget, selection(2, seed))
+    rest = [budget.rest(ORIGIN, clock_ns=tiny.NOW_NS).payloads for _ in range(2)]
+
+    assert [[samples for _, samples in payloads] for payloads in rest] == [[6], []]

@@ -30,3 +30,24 @@ def test_the_quality_of_uploads_counts(tmp_path: Path, quality: int | None, enco
     message = decode(payload)
     assert isinstance(message, SampleBatch)
     assert (message.images.encoding, samples) == (encoding, 16)
+
+
+def test_single_images_are_gathered(tmp_path: Path) -> None:
+    """As on a real device: so many share a message, and the rest goes when the device stops."""
+    bundle = tiny.make_bundle(tmp_path, "edge")
+    settings = EdgeSettings(
+        bundle=bundle.path, source="npz:x", device="cam-1", statistics="delivered",
+        filter=FilterSettings(e_max=1.0, e_min=0.0), upload=UploadSettings(gather=4),
+    )  # fmt: skip
+    device = VirtualDevice(settings, bundle, tiny.SESSION)
+    made = []
+    for number in range(6):
+        batch = Batch(tiny.make_images(1, number), np.array([number], np.uint64), np.zeros(1, int))
+        made.append(device.answer(batch, now_ns=tiny.NOW_NS).uploads)
+    rest = device.rest(now_ns=tiny.NOW_NS)
+
+    assert [[samples for _, samples in uploads] for uploads in [*made, rest]] == [
+        [], [], [], [4], [], [], [2],
+    ]  # fmt: skip
+    messages = [decode(payload) for payload, _ in [*made[3], *rest]]
+    assert [message.seq for message in messages if isinstance(message, SampleBatch)] == [1, 2]

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.unit.cloud.modular.keeping import memory, open_site
+from tests.unit.cloud.modular.keeping import open_site
 
 from driftwell.edge.settings import ModelLimitSettings
 from driftwell.messages.errors import InfeasibleBudgetError

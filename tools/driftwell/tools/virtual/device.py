@@ -16,7 +16,7 @@ from driftwell.edge.node import EdgeNode
 from driftwell.edge.packing import stamp
 from driftwell.edge.predictions import Predictions
 from driftwell.edge.settings import EdgeSettings
-from driftwell.edge.uploads import Origin, UploadBudget, origin_of
+from driftwell.edge.uploads import Origin, Prepared, UploadBudget, origin_of
 from driftwell.messages.codec import decode, encode
 from driftwell.messages.errors import MalformedError, WireError
 from driftwell.messages.head import Head, Manifest
@@ -56,7 +56,7 @@ class VirtualDevice:
 
     def __post_init__(self) -> None:
         self.node = build_node(self.settings, self.bundle, self.monotonic_s)
-        self.budget = UploadBudget(self.settings.budget)
+        self.budget = UploadBudget(self.settings.budget, gather=self.settings.upload.gather)
         self.origin = origin_of(self.settings, model=self.bundle.digest)
 
     def answer(self, batch: Batch, *, now_ns: int) -> Answer:
@@ -72,6 +72,10 @@ class VirtualDevice:
             tuple(self._uploads(batch, predictions, now_ns)),
             predictions.forward_s,
         )
+
+    def rest(self, *, now_ns: int) -> list[tuple[bytes, int]]:
+        """What small batches have gathered, as `Answer.uploads`: no other comes."""
+        return self._all_numbered(self.budget.rest(self.origin, clock_ns=now_ns))
 
     def listens_to(self, name: str) -> bool:
         """Whether heads of a cohort, or of a domain of one, come to it."""
@@ -120,6 +124,9 @@ class VirtualDevice:
             clock_ns=now_ns,
             has_drifted=predictions.has_drifted,
         )
+        return self._all_numbered(prepared)
+
+    def _all_numbered(self, prepared: Prepared) -> list[tuple[bytes, int]]:
         limit_bytes = self.origin.limit_bytes
         return [
             (self._numbered(payload, limit_bytes), samples)

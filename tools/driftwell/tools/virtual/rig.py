@@ -6,7 +6,7 @@ is slow. A live run in lockstep goes just as with a perfect link, so that the sa
 give the same versions.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -114,6 +114,7 @@ class Rig:
     def _stop(self, run: Run) -> list[NDArray[np.int64]]:
         running = self._running[run]
         answers = [self._answer(running, batch) for batch in running.cutter.rest()]
+        self._upload_all(running, running.device.rest(now_ns=self._now_ns))
         del self._running[run]
         device = running.device
         self._say(device, Kind.STATE, device.state("stopped", now_ns=self._now_ns))
@@ -129,10 +130,13 @@ class Rig:
         if answer.swapped is not None:
             self.tally.applied += 1
             self.tally.lags_s.append(max(0, self._now_ns - answer.swapped.newest_sample_ns) / 1e9)
-        self.tally.upload(sum(samples for _, samples in answer.uploads), self._now_ns)
-        for payload, _ in answer.uploads:
-            self._upload(running, payload)
+        self._upload_all(running, answer.uploads)
         return answer.labels
+
+    def _upload_all(self, running: _Running, uploads: Sequence[tuple[bytes, int]]) -> None:
+        self.tally.upload(sum(samples for _, samples in uploads), self._now_ns)
+        for payload, _ in uploads:
+            self._upload(running, payload)
 
     def _upload(self, running: _Running, payload: bytes) -> None:
         """Send a sample batch; a lost one was sent all the same, and its bytes count."""
