@@ -1,13 +1,13 @@
 #!/bin/sh
 # Every measurement of benchmarks/cifar10c.md, scenarios.md, ablation.md and gate.md. Each goes on where it was stopped.
 #
-#   benchmarks/cifar10c.sh prepare|reset|start|scenarios|recurring|curve|devices|gate|ablation [JOBS]
+#   benchmarks/cifar10c.sh prepare|reset|start|scenarios|alone|recurring|curve|devices|gate|ablation [JOBS]
 #
 # DRIFTWELL_DATA is the folder of the data sets, RESULTS (./results) the one for bundles and results.
 # SEEDS (1) is for reset and start. On a processor without AMX, BFLOAT16=false is faster.
 # Results are of the code they were made with: take another folder after a change.
 set -eu
-what=${1:?prepare, reset, start, scenarios, recurring, curve, devices, gate or ablation}
+what=${1:?prepare, reset, start, scenarios, alone, recurring, curve, devices, gate or ablation}
 jobs=${2:-1}
 data=${DRIFTWELL_DATA:-../shared/data}
 results=${RESULTS:-results}
@@ -66,6 +66,14 @@ scenarios)
     cells cema,driftwell --batch 64 --delay 50
     cells cema,driftwell --batch 64 --delay 10 --drop 0.3
     ;;
+alone) # nothing comes from the cloud, so that it needs neither `harden` nor a step of learning
+    for batch in 64 8 1; do
+        for scenario in recurring continual correlated mixed gradual; do
+            bench alone "$four" --images 1000 --method driftwell --scenario $scenario --batch $batch --drop 1
+        done
+        bench alone "$(streams clean)" --images 1000 --method driftwell --scenario clean --batch $batch --drop 1
+    done
+    ;;
 recurring) # visits of whole batches; `none` and `bn` show which images are hard
     started recurring "$four" --images 1024 --scenario recurring --seeds 3 --method none,bn,own,driftwell
     ;;
@@ -120,7 +128,7 @@ gate)
         $([ "$bfloat16" = false ] || echo --bfloat16) --out "$results/gate.jsonl" --plot "$results/gate.png" --stream $four
     ;;
 *)
-    echo "$what is not known: prepare, reset, start, scenarios, recurring, curve, devices, gate or ablation" >&2
+    echo "$what is not known: prepare, reset, start, scenarios, alone, recurring, curve, devices, gate or ablation" >&2
     exit 2
     ;;
 esac

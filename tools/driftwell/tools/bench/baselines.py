@@ -4,7 +4,8 @@
 - `bn`: each batch is normalised by its own statistics (Schneider et al., NeurIPS 2020,
   with no weight on the source's).
 - `own`: the edge's own statistics alone, no cloud: an average over the stream, with the source's
-  as a prior; images in runs count as fewer (`models.own_statistics`, `models.design_effect`).
+  as a prior; images in runs count as fewer, and the newest of them wait (`models.own_statistics`,
+  `models.design_effect`). It does not watch for drift: its average never begins anew.
 - `tent`: `bn`, and after each batch a step of SGD on the mean entropy (Wang et al., ICLR 2021).
 - `eta`: Tent on reliable samples only, H < margin * ln C, weighted exp(E0 - H), and not
   redundant: |cos| to the running mean of kept predictions below a limit (Niu et al., ICML
