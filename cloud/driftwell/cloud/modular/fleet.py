@@ -5,7 +5,8 @@ sub-model takes or have stayed risen for a while, when its data use other module
 and when modules it runs have new versions. Nobody is planned for by the clock alone.
 """
 
-from collections.abc import Collection, Mapping, Sequence
+import math
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
@@ -19,7 +20,9 @@ from driftwell.cloud.modular.importance import (
     worth_fetching,
 )
 from driftwell.cloud.modular.limits import PressureSettings, latency_scale, present_limits
+from driftwell.cloud.modular.manifests import chosen_of, has_news, is_half_over, is_served
 from driftwell.cloud.modular.planner import (
+    DOWNLOAD,
     LATENCY,
     MEMORY,
     LimitWatch,
@@ -29,11 +32,14 @@ from driftwell.cloud.modular.planner import (
     watch_limits,
     watch_plan,
 )
+from driftwell.messages.errors import InfeasibleBudgetError
 from driftwell.messages.state import ModelLimits
-from driftwell.messages.submodel import ModuleRef, SubModelManifest
+from driftwell.messages.submodel import SubModelManifest
 from driftwell.messages.telemetry import Telemetry
 
 NO_LIMITS: Final = ModelLimits()
+KEEP_COSTS: Final = 4
+"""Sub-models of a device whose costs are known: those it may go back to by itself."""
 Reason = Literal["", "first", "fallen", "risen", "importance", "versions"]
 Chosen = Sequence[Collection[int]]
 """For each module layer the numbers of its modules."""
@@ -99,12 +105,24 @@ class Member:
     """Milliseconds there for one here."""
     manifest: SubModelManifest | None = None
     """Its newest sub-model."""
-    costs: Mapping[str, float] = field(default_factory=dict)
-    """What that takes, by the cloud's measure."""
+    running: int = 0
+    """The version of the sub-model that answers there, as it said; 0: the fallback."""
+    costs: dict[int, Mapping[str, float]] = field(default_factory=dict)
+    """What its newest sub-models take, by version, by the cloud's measure."""
     watch: LimitWatch | None = None
     planned_for: Importance | None = None
-    refused: Mapping[str, float] | None = None
-    """Limits with which no sub-model was found; the same are not tried again."""
+    refused: InfeasibleBudgetError | None = None
+    """Why no sub-model was found; it is not looked for again as long as that holds."""
+
+    @property
+    def is_refused(self) -> bool:
+        """Whether there is still no sub-model within the present limits."""
+        if self.refused is None:
+            return False
+        needs = self.refused.needs
+        if not self.refused.is_proven or DOWNLOAD in needs:  # what it holds may have changed
+            return self.refused.limits == self.limits
+        return any(self.limits.get(name, math.inf) < need for name, need in needs.items())
 
 
 class Fleet:
@@ -121,9 +139,16 @@ class Fleet:
         """Go on with a device's sub-model after a restart; what its data use it will say again."""
         member = self._member(manifest.device)
         if member is not None:
+            costs = self._layout.spent(chosen_of(manifest))
             member.manifest = manifest
-            member.costs = self._layout.spent(chosen_of(manifest))
-            member.watch = LimitWatch(member.costs, manifest.limits)
+            member.costs = {manifest.version: costs}
+            # Its manifest counts milliseconds in the device's, all here is in the cloud's.
+            member.scale = latency_scale(manifest.costs.get(LATENCY), costs[LATENCY], 1.0)
+            planned = {
+                name: limit / member.scale if name == LATENCY else limit
+                for name, limit in manifest.limits.items()
+            }
+            member.watch = LimitWatch(costs, planned)
 
     def born(self, device: str, declared: ModelLimits) -> None:
         """Take a birth document's limits."""
@@ -140,7 +165,7 @@ class Fleet:
 
         Raises:
             ArrayError: if the importance is not that of this model's modules; nothing has changed.
-            WireError: `implausible-limits`; nothing has changed but the importance.
+            WireError: `implausible-limits`; the limits to plan with stay as they were.
         """
         modular = telemetry.modular
         member = self._member(telemetry.device)
@@ -150,7 +175,8 @@ class Fleet:
             member.importance = unpack_importance(modular.importance, self._layout.sizes)
         member.held = _held(modular.held, self._layout.sizes)
         declared = _over(member.declared, modular.limits)
-        running = self._running(member, modular.submodel)
+        member.running = modular.submodel
+        running = self._running(member)
         if running is not None:
             measured = telemetry.inference.latency_ms_p50
             member.scale = latency_scale(measured, running[LATENCY], member.scale)
@@ -176,7 +202,7 @@ class Fleet:
             now_ns: The clock that manifests are dated by.
         """
         member = self.members[device]
-        if member.importance is None or member.refused == member.limits:
+        if member.importance is None or member.is_refused:
             return ""
         if member.manifest is None:
             return "first"
@@ -186,10 +212,7 @@ class Fleet:
             member.planned_for = member.importance
         if moved_share(member.planned_for, member.importance) > self._settings.moved:
             return "importance"
-        waited_s = (now_ns - member.manifest.created_ns) / 1e9
-        if waited_s >= self._settings.refresh_s and has_news(member.manifest, catalogue):
-            return "versions"
-        return ""
+        return "versions" if self._is_to_be_refreshed(member, catalogue, now_ns) else ""
 
     def wanted(self, device: str) -> Importance:
         """The importance to plan with: what is below `least_importance` counts nothing."""
@@ -203,58 +226,46 @@ class Fleet:
         member = self.members[device]
         member.watch = watch_plan(plan)
         member.planned_for = member.importance
-        member.costs = member.watch.costs
         member.refused = None
         member.manifest = manifest or member.manifest
+        if member.manifest is not None:
+            member.costs[member.manifest.version] = member.watch.costs
+        while len(member.costs) > KEEP_COSTS:
+            del member.costs[min(member.costs)]
 
-    def refused(self, device: str) -> None:
-        """Note that no sub-model is within the present limits."""
-        member = self.members[device]
-        member.refused = dict(member.limits)
+    def refused(self, device: str, error: InfeasibleBudgetError) -> None:
+        """Note that no sub-model is within a device's limits."""
+        self.members[device].refused = error
+
+    def expiring(self, now_ns: int) -> Iterator[str]:
+        """The devices whose sub-model is to be signed anew, so that who lost it may take it."""
+        for device, member in self.members.items():
+            if member.manifest is not None and is_half_over(member.manifest, now_ns):
+                yield device
 
     def _member(self, device: str) -> Member | None:
         if device not in self.members and len(self.members) >= self._limit:
             return None
         return self.members.setdefault(device, Member())
 
-    def _running(self, member: Member, version: int) -> Mapping[str, float] | None:
+    def _running(self, member: Member) -> Mapping[str, float] | None:
         """What the sub-model that answers there takes; None: one that is not known."""
-        if version == 0:
+        if member.running == 0:
             return self._layout.spent(self._layout.fallback)
-        if member.manifest is not None and member.manifest.version == version:
-            return member.costs
-        return None
+        return member.costs.get(member.running)
 
+    def _is_to_be_refreshed(self, member: Member, catalogue: Catalogue, now_ns: int) -> bool:
+        """Whether it is time for new versions of the modules of a device's sub-model.
 
-def references(
-    chosen: Sequence[frozenset[int]], catalogue: Catalogue
-) -> tuple[tuple[ModuleRef, ...], ...]:
-    """The chosen modules of each layer in their newest versions, ascending."""
-    return tuple(
-        tuple(
-            ModuleRef(
-                module=module,
-                version=catalogue.newest((layer, module)).number,
-                piece=catalogue.newest((layer, module)).piece,
-            )
-            for module in sorted(modules)
-        )
-        for layer, modules in enumerate(chosen)
-    )
-
-
-def chosen_of(manifest: SubModelManifest) -> tuple[frozenset[int], ...]:
-    """The modules of each layer of a sub-model."""
-    return tuple(frozenset(ref.module for ref in refs) for refs in manifest.layers)
-
-
-def has_news(manifest: SubModelManifest, catalogue: Catalogue) -> bool:
-    """Whether a module of a sub-model has a newer version."""
-    return any(
-        catalogue.version((layer, ref.module)) > ref.version
-        for layer, refs in enumerate(manifest.layers)
-        for ref in refs
-    )
+        Who still fetches is let finish: if what it fetches changed all the time, it never would.
+        """
+        manifest = member.manifest
+        if manifest is None or not has_news(manifest, catalogue):
+            return False
+        waited_s = (now_ns - manifest.created_ns) / 1e9
+        may_be = waited_s >= self._settings.refresh_s or waited_s < 0  # a clock went back
+        has_it = member.running == manifest.version
+        return may_be and (has_it or not is_served(manifest, catalogue))
 
 
 def _held(held: Sequence[Sequence[int]], sizes: Sequence[int]) -> dict[Address, int]:

@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from driftwell.cloud.modular.aggregation import Arrays
 from driftwell.cloud.modular.catalogue import Address, Catalogue, Update
-from driftwell.cloud.modular.fleet import Fleet, Layout, Reason, references
+from driftwell.cloud.modular.fleet import Fleet, Layout, Reason
+from driftwell.cloud.modular.manifests import is_half_over, references
 from driftwell.cloud.modular.planner import (
     DOWNLOAD,
     LATENCY,
@@ -31,6 +32,7 @@ from driftwell.cloud.modular.settings import ModuleSettings
 from driftwell.messages.arrays import unpack_arrays
 from driftwell.messages.blob import Fetch, in_order
 from driftwell.messages.delta import Delta, encode_delta
+from driftwell.messages.envelope import MAX_COUNT
 from driftwell.messages.errors import ArrayError, InfeasibleBudgetError, WireError
 from driftwell.messages.signing import read_submodel, sign_manifest
 from driftwell.messages.state import State
@@ -176,20 +178,19 @@ class ModuleKeeper:
             self.fleet.planned(device, plan, None)
             return None
         now_ns = self._wall_ns()
+        newest = 0 if member.manifest is None else member.manifest.version
         manifest = SubModelManifest(
             group=self._group,
             device=device,
             model=self._model,
-            version=(member.manifest.version if member.manifest else 0) + 1,
+            version=min(1 + max(newest, member.running), MAX_COUNT),
             created_ns=now_ns,
             expires_ns=now_ns + self._lifetime_ns,
             layers=layers,
             costs=_in_device_units(plan.costs, member.scale),
             limits=_in_device_units(plan.limits, member.scale),
         )
-        encoded, signature = sign_manifest(manifest, self._key)
-        stored = StoredSubModel(device, manifest.version, encoded, signature)
-        self.registry.put_submodel(stored)
+        stored = self._sign(manifest)
         self.fleet.planned(device, plan, manifest)
         self.counters["submodels-derived"] += 1
         log.info(
@@ -201,7 +202,7 @@ class ModuleKeeper:
 
     def infeasible(self, derivation: Derivation, error: InfeasibleBudgetError) -> None:
         """Note that a device's limits leave room for no sub-model; it keeps the one it has."""
-        self.fleet.refused(derivation.device)
+        self.fleet.refused(derivation.device, error)
         self._refuse(derivation.device, error, b"")
 
     def refuse_fetch(self, fetch: Fetch, errors: Sequence[WireError]) -> None:
@@ -214,8 +215,27 @@ class ModuleKeeper:
         self._refuse(fetch.device, WireError(detail, first.code), b"")
 
     def submodel(self, device: str) -> StoredSubModel | None:
-        """A device's newest sub-model; None: it has none yet."""
-        return self.registry.submodel(device)
+        """A device's newest sub-model, signed anew if half its time is over; None: it has none."""
+        member = self.fleet.members.get(device)
+        now_ns = self._wall_ns()
+        if member is None or member.manifest is None or not is_half_over(member.manifest, now_ns):
+            return self.registry.submodel(device)
+        renewed = msgspec.structs.replace(
+            member.manifest, created_ns=now_ns, expires_ns=now_ns + self._lifetime_ns
+        )
+        stored = self._sign(renewed)
+        member.manifest = renewed
+        return stored
+
+    def expiring(self) -> list[str]:
+        """The devices whose sub-model is to be signed anew, by `submodel`."""
+        return list(self.fleet.expiring(self._wall_ns()))
+
+    def _sign(self, manifest: SubModelManifest) -> StoredSubModel:
+        encoded, signature = sign_manifest(manifest, self._key)
+        stored = StoredSubModel(manifest.device, manifest.version, encoded, signature)
+        self.registry.put_submodel(stored)
+        return stored
 
     def _choice(self, device: str) -> Callable[[], ModulePlan]:
         member = self.fleet.members[device]

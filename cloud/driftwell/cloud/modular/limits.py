@@ -73,9 +73,11 @@ def present_limits(
             f"{resources.memory_total_bytes}: correct the device's limits.memory_bytes",
             RefusalCode.IMPLAUSIBLE_LIMITS,
         )
-    free = resources.memory_total_bytes - resources.memory_used_bytes
-    if free < settings.reserve_bytes:
-        left = max(1.0, running[MEMORY] - (settings.reserve_bytes - free))
+    if settings.reserve_bytes:
+        # What it runs and what is free beside the reserve. It is the same after it has given way,
+        # and so no reason to take the room again that it has just given up.
+        free = resources.memory_total_bytes - resources.memory_used_bytes
+        left = max(1.0, running[MEMORY] + free - settings.reserve_bytes)
         limits[MEMORY] = min(left, limits.get(MEMORY, left))
     if _is_to_be_eased(resources, settings):
         eased = settings.eased * whole[LATENCY]

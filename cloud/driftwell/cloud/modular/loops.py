@@ -52,9 +52,13 @@ async def submodel_loop(consumer: Consumer, keeper: ModuleKeeper, connection: Co
                 epoch = await connection.next_epoch(epoch)
             keeper.unpublished.update(one.device for one in keeper.registry.submodels())
         except TimeoutError:
-            pass
+            keeper.unpublished.update(keeper.expiring())
         for device in sorted(keeper.unpublished):
-            stored = keeper.submodel(device)
+            try:
+                stored = keeper.submodel(device)
+            except sqlite3.OperationalError as error:
+                log.error("submodel.not-booked", error=str(error), retry_s=RETRY_S)
+                break
             if stored is None:
                 keeper.unpublished.discard(device)
             else:

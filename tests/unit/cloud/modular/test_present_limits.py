@@ -6,11 +6,15 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests.unit.cloud.modular.keeping import open_site
+from tests.unit.cloud.modular.keeping import RESOURCES, memory, open_site
 
+from driftwell.cloud.modular.fleet import FleetSettings
+from driftwell.cloud.modular.limits import PressureSettings
+from driftwell.cloud.modular.settings import ModuleSettings
 from driftwell.edge.settings import ModelLimitSettings
 from driftwell.messages.errors import InfeasibleBudgetError
 from driftwell.messages.state import ModelLimits
+from driftwell.messages.telemetry import Resources
 
 
 @pytest.mark.parametrize("kind", [ModelLimits, ModelLimitSettings])
@@ -40,3 +44,57 @@ def test_a_limit_may_be_as_large_as_a_number(tmp_path: Path) -> None:
 
     assert manifest is not None
     assert [len(layer) for layer in manifest.layers] == [6, 6]
+
+
+def test_memory_that_is_given_up_is_not_taken_again(tmp_path: Path) -> None:
+    """What a smaller sub-model leaves free is the reserve that was missing, and stays free."""
+    pressure = PressureSettings(reserve_bytes=500)
+    settings = ModuleSettings(fleet=FleetSettings(pressure=pressure))
+
+    def machine(used_bytes: int) -> Resources:
+        return msgspec.structs.replace(RESOURCES, memory_used_bytes=used_bytes)
+
+    with open_site(tmp_path, settings=settings) as site:
+        site.tell(resources=machine(1000))
+        assert site.derive() is not None
+        site.tell(resources=machine(1600), submodel=1)
+        smaller = site.derive()
+        for _ in range(3):
+            site.tell(resources=machine(1500), submodel=2)
+            site.wait(31)
+
+            assert site.keeper.next_derivation() is None
+
+    assert smaller is not None
+    assert smaller.costs["memory_bytes"] == 100
+
+
+def test_limits_that_wobble_below_the_smallest_are_refused_once(tmp_path: Path) -> None:
+    """As long as none is enough it is not planned again; as soon as one is, it is."""
+    with open_site(tmp_path) as site:
+        site.tell(limits=memory(98))
+        derivation = site.keeper.next_derivation()
+        assert derivation is not None
+        with pytest.raises(InfeasibleBudgetError) as refused:
+            derivation.choose()
+        site.keeper.infeasible(derivation, refused.value)
+        for limit_bytes in (97, 99, 98):
+            site.tell(limits=memory(limit_bytes))
+            assert site.keeper.next_derivation() is None
+        site.tell(limits=memory(100))
+        manifest = site.derive()
+
+    assert manifest is not None
+    assert manifest.costs["memory_bytes"] == 100
+
+
+def test_an_older_sub_model_tells_how_fast_a_device_is(tmp_path: Path) -> None:
+    """A device that went back to one by itself is measured by that, not left unmeasured."""
+    with open_site(tmp_path) as site:
+        site.tell(limits=memory(200), latency_ms=2.0)
+        assert site.derive() is not None  # 12 ms here
+        site.tell(limits=memory(130), submodel=1, latency_ms=12.0)
+        assert site.derive() is not None
+        site.tell(limits=memory(130), submodel=1, latency_ms=24.0)
+
+        assert site.keeper.fleet.members["cam-1"].scale == pytest.approx(2.0)

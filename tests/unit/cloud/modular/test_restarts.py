@@ -81,3 +81,13 @@ def test_a_fast_device_is_left_alone_after_a_restart(tmp_path: Path) -> None:
             again.wait(31)
 
             assert again.keeper.next_derivation() is None
+
+
+def test_a_cloud_that_lost_its_registry_counts_on_from_what_runs(tmp_path: Path) -> None:
+    """A device takes only higher versions than it has, and says which one answers."""
+    with open_site(tmp_path) as site:
+        site.tell(submodel=7)
+        manifest = site.derive()
+
+    assert manifest is not None
+    assert manifest.version == 8
