@@ -18,6 +18,7 @@ from tests.modular_site import ModularSite, open_modular_site
 from driftwell.messages.blob import Blob, Fetch, encode_whole, in_order
 from driftwell.messages.codec import encode
 from driftwell.messages.delta import apply_delta
+from driftwell.messages.state import ModelLimits
 from driftwell.messages.submodel import ModuleRef
 from driftwell.messages.topics import Kind
 
@@ -107,6 +108,19 @@ async def test_limits_change_while_it_runs(tmp_path: Path, bundles: Bundles) -> 
 
         assert len(site.cloud.fetches) == asked + 1
         assert site.device.timing.batches == 3
+
+
+async def test_limits_that_are_lifted_are_told(tmp_path: Path, bundles: Bundles) -> None:
+    """Readings name what is limited; that something is not any more, only a birth document can."""
+    limits = tmp_path / "limits.toml"
+    limits.write_text("memory_bytes = 9000")
+    async with open_modular_site(tmp_path, bundles) as site:
+        await site.start(limits_file=limits)
+        limits.write_text("")
+        await eventually(
+            lambda: bool(site.cloud.states) and site.cloud.states[-1].model_limits == ModelLimits(),
+            WITHIN_S,
+        )
 
 
 async def test_without_the_cloud_it_goes_back_after_a_while(

@@ -148,7 +148,8 @@ class Device:
         self.timing.forward_s += predictions.forward_s
         self.timing.other_s += infer_s - predictions.forward_s
         self.timing.batches += 1
-        self.timing.latency_s.append(infer_s)
+        if not self.node.is_switching:  # else it was answered by what has been replaced since
+            self.timing.latency_s.append(infer_s)
         verdicts = np.bincount(predictions.verdicts, minlength=len(Verdict))
         for verdict in Verdict:
             self.counters[f"verdict:{verdict.word}"] += int(verdicts[verdict])

@@ -92,7 +92,9 @@ class Learner:
             use = [layer.numpy() for layer in network.importance(self._prepare(images))]
         self._trainings += 1
         learn(network, images, labels, self._prepare, self._effort, seed=[self._trainings])
-        self._head = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+        learned_head = {name: tensor.clone() for name, tensor in head.state_dict().items()}
+        if all(bool(tensor.isfinite().all()) for tensor in learned_head.values()):
+            self._head = learned_head
         learned = []
         for part in parts:
             delta = _difference(

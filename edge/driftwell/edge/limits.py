@@ -18,7 +18,7 @@ def parse_limits(text: str) -> ModelLimitSettings:
     """
     try:
         return msgspec.convert(tomllib.loads(text), ModelLimitSettings)
-    except (tomllib.TOMLDecodeError, msgspec.ValidationError) as error:
+    except (ValueError, RecursionError) as error:  # of TOML, of a number too long, or too deep
         raise SettingsError(
             f"{error}; known are memory_bytes, latency_ms and download_bytes"
         ) from error

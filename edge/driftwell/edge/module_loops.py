@@ -10,7 +10,7 @@ from typing import Final
 from driftwell.broker import Outcome
 from driftwell.edge.device import Device
 from driftwell.edge.limits_file import LOOK_S
-from driftwell.edge.loops import wait_for_broker
+from driftwell.edge.loops import publish_state, wait_for_broker
 from driftwell.edge.modules import Modules
 from driftwell.edge.supply import Whole
 from driftwell.messages.blob import Fetch
@@ -84,6 +84,7 @@ async def limits_loop(device: Device, modules: Modules) -> None:
         if modules.look_at_limits():
             device.reading_wanted.set()
             await device.announce()
+            await publish_state(device, "ready")  # only it can say that a limit is gone
 
 
 def _unpack(modules: Modules, whole: Whole) -> bool | WireError:

@@ -53,7 +53,7 @@ class EdgeNode:
         own_statistics: StatisticsSettings | None = None,
         clock: Callable[[], float] = lambda: 0.0,
     ) -> None:
-        """Args say who the node is; `clock` gives seconds, and only measures.
+        """Args say who the node is.
 
         Args:
             bundle: The model.
@@ -68,7 +68,7 @@ class EdgeNode:
                 CEMA code does). `delivered`: the source's, then the versions'. `own`: an
                 average over the images the node has answered, with those as a prior.
             own_statistics: With `own`, how the average is kept; None: as by default.
-            clock: Seconds, monotonic.
+            clock: Seconds, monotonic; only measures.
         """
         self.bundle, self.settings = bundle, settings
         self.filter_state = FilterState()
@@ -141,11 +141,16 @@ class EdgeNode:
         The version that runs goes over to it; its statistics begin anew.
 
         Args:
-            network: In its source state, with statistics as `own_statistics` says; the node's
-                own from here on. If another one waits already, it takes its place.
+            network: In its source state, with statistics as `own_statistics` says; the node's own
+                from here on, in place of one that waits already.
         """
         with self._lock:
             self._next_network = network
+
+    @property
+    def is_switching(self) -> bool:
+        """Whether another network waits for the next batch."""
+        return self._next_network is not None
 
     def take_place(self, *, drifts: int, domain: int) -> None:
         """Take the cloud's word where the samples went that were taken after so many drifts."""
@@ -181,20 +186,15 @@ class EdgeNode:
     def infer(self, images: Pixels, *, rate: float = 1.0) -> Predictions:
         """Answer one batch of uint8 images (N, H, W, C), N >= 1, and judge it.
 
-        Args:
-            images: The batch.
-            rate: The share of the batch that may be selected, 0 to 1.
+        `rate` is the share of it that may be selected, 0 to 1.
 
         Raises:
             ArrayError: if the images are not what the model takes.
         """
-        expected = self.bundle.manifest.input.shape
-        if images.dtype != np.uint8 or images.shape[1:] != expected or len(images) == 0:
-            raise ArrayError(
-                f"images are {images.dtype} {images.shape}, the model takes {expected}"
-            )
-        swapped = self._swap()
-        self._forward_s = 0.0
+        shape = self.bundle.manifest.input.shape
+        if images.dtype != np.uint8 or images.shape[1:] != shape or len(images) == 0:
+            raise ArrayError(f"images are {images.dtype} {images.shape}, the model takes {shape}")
+        swapped, self._forward_s = self._swap(), 0.0
         logits = self._forward(images)
         signature = self._signature(len(images), logits)
         recalled = self._recall(signature)

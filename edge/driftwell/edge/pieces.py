@@ -23,9 +23,9 @@ from driftwell.messages.blob import Arrays, decode_content, encode_whole
 from driftwell.messages.errors import WireError
 
 _NAME: Final = re.compile(r"[0-9a-f]{64}")
-_HEADER: Final = struct.Struct(">4sHBQ")
-"""Magic, layer, module, version; behind it the content of the piece."""
-_MAGIC: Final = b"DWP1"
+_HEADER: Final = struct.Struct(">4s32sHHQ")
+"""Magic, digest of the bundle, layer, module, version; behind it the content of the piece."""
+_MAGIC: Final = b"DWP2"
 _UNFINISHED: Final = ".new"
 
 
@@ -40,13 +40,17 @@ class Held:
 class PieceStore:
     """The pieces a device holds beside those of its bundle; thread safe."""
 
-    def __init__(self, folder: Path, limit_bytes: int) -> None:
+    def __init__(self, folder: Path, limit_bytes: int, *, model: str) -> None:
         """Open the folder, which is made if it is not there; what is no piece in it is removed.
+
+        Pieces of another bundle's modules go, too: there is no use for them.
 
         Args:
             folder: For pieces alone; it may hold folders, which are let be.
             limit_bytes: Of all files together.
+            model: The digest of the bundle.
         """
+        self._model = bytes.fromhex(model)
         self._folder = folder
         self._limit_bytes = limit_bytes
         self._lock = threading.Lock()
@@ -55,7 +59,7 @@ class PieceStore:
         """The one used last stands last."""
         files = [path for path in folder.iterdir() if path.is_file()]
         for path in sorted(files, key=lambda path: path.stat().st_mtime_ns):
-            held = _read_header(path)
+            held = _read_header(path, self._model)
             if held is None:
                 path.unlink(missing_ok=True)
             else:
@@ -90,7 +94,7 @@ class PieceStore:
         if part.piece in self:
             self.use([part.piece])
             return True
-        content = _HEADER.pack(_MAGIC, part.layer, part.module, part.version)
+        content = _HEADER.pack(_MAGIC, self._model, part.layer, part.module, part.version)
         content += encode_whole(arrays)
         with self._lock:
             if not self._make_room(len(content), keep):
@@ -165,14 +169,16 @@ def is_digest(name: str) -> bool:
     return _NAME.fullmatch(name) is not None
 
 
-def _read_header(path: Path) -> Held | None:
-    """What a file says it is; None if it is no piece."""
+def _read_header(path: Path, model: bytes) -> Held | None:
+    """What a file says it is; None if it is no piece of this model."""
     if not is_digest(path.name):
         return None
     try:
         with path.open("rb") as file:
-            magic, layer, module, version = _HEADER.unpack(file.read(_HEADER.size))
+            magic, owner, layer, module, version = _HEADER.unpack(file.read(_HEADER.size))
             size_bytes = path.stat().st_size
     except (OSError, struct.error):
         return None
-    return Held(Part(layer, module, version, path.name), size_bytes) if magic == _MAGIC else None
+    if (magic, owner) != (_MAGIC, model):
+        return None
+    return Held(Part(layer, module, version, path.name), size_bytes)

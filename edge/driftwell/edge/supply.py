@@ -17,7 +17,7 @@ from driftwell.edge.pieces import PieceStore
 from driftwell.edge.settings import PieceSettings
 from driftwell.edge.submodels import NO_ARRAYS, Owner, Part
 from driftwell.messages.blob import Arrays, Blob, decode_content
-from driftwell.messages.errors import ArrayError, DeltaError, RefusalCode
+from driftwell.messages.errors import ArrayError, BundleError, DeltaError, RefusalCode
 from driftwell.models.modular.bundle import ModularBundle
 from driftwell.models.modular.folder import held_pieces
 from driftwell.models.modular.module_layer import first_layer, second_layer
@@ -42,7 +42,7 @@ class Supply:
         self._owner = owner
         self.own = held_pieces(bundle.path, bundle.spec)
         """The bundle's."""
-        self.store = PieceStore(folder, settings.limit_bytes)
+        self.store = PieceStore(folder, settings.limit_bytes, model=owner.model)
         self._partials = Partials(folder / "partial")
         self.fetching = Fetching(settings.fetch_retry_s)
         self._whole: deque[Whole] = deque()
@@ -83,13 +83,14 @@ class Supply:
             other = begun.get(beginning.piece)
             if other is None or other.held_bytes < beginning.held_bytes:
                 begun[beginning.piece] = beginning
+        newest = self._newest_pieces()
         self.fetching.begin(
             submodel,
             [
                 Lack(
                     part,
                     self._owner.limit_bytes(part.layer, part.module),
-                    self._newest(part.layer, part.module),
+                    newest.get((part.layer, part.module)),
                     begun.get(piece),
                 )
                 for piece, part in lacking.items()
@@ -148,7 +149,10 @@ class Supply:
             raise DeltaError("the content is not what its digest says", RefusalCode.WRONG_RESULT)
         base: Arrays | None = None
         if beginning.base is not None:
-            base = self.arrays(part.layer, part.module, beginning.base)
+            try:
+                base = self.arrays(part.layer, part.module, beginning.base)
+            except BundleError as error:
+                raise ArrayError(f"a difference from a piece that is damaged: {error}") from error
             if base is None:
                 raise ArrayError("a difference from a piece that is not here")
         arrays = decode_content(content, piece=part.piece, base=base)
@@ -178,11 +182,19 @@ class Supply:
 
     def _newest(self, layer: int, module: int) -> str | None:
         """The newest piece of a module that is here."""
-        there = [one for one in self.store.parts if (one.layer, one.module) == (layer, module)]
-        if there:
-            return max(there, key=lambda one: one.version).piece
-        original = self._bundle.spec.modules[layer][module]
-        return original if original in self.own and original != NO_ARRAYS else None
+        return self._newest_pieces().get((layer, module))
+
+    def _newest_pieces(self) -> dict[tuple[int, int], str]:
+        """For each module, by layer and number, the newest piece that is here, if one is."""
+        newest = {
+            (layer, module): piece
+            for layer, pieces in enumerate(self._bundle.spec.modules)
+            for module, piece in enumerate(pieces)
+            if piece in self.own and piece != NO_ARRAYS
+        }
+        for part in sorted(self.store.parts, key=lambda part: part.version):
+            newest[part.layer, part.module] = part.piece
+        return newest
 
     def _forget(self, piece: str, beginning: Beginning | None) -> None:
         if beginning is not None:

@@ -19,6 +19,7 @@ from driftwell.messages.digest import digest_arrays
 from driftwell.messages.envelope import Count, Digest, Envelope
 from driftwell.messages.errors import ArrayError, DeltaError, MalformedError, RefusalCode
 from driftwell.messages.submodel import Number
+from driftwell.messages.telemetry import MAX_LAYERS
 
 MAX_WANTS: Final = 4096
 MAX_STEPS: Final = 64
@@ -32,7 +33,7 @@ Arrays = Mapping[str, NDArray[np.float32]]
 class Want(msgspec.Struct, frozen=True, kw_only=True):
     """One piece that a device lacks."""
 
-    layer: Number
+    layer: Annotated[int, msgspec.Meta(ge=0, lt=MAX_LAYERS)]
     module: Number
     piece: Digest
     """What its arrays shall be."""

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import msgspec
@@ -19,6 +20,7 @@ from driftwell.edge.spool import Spool
 from driftwell.messages.blob import in_order
 from driftwell.messages.codec import encode
 from driftwell.messages.delta import apply_delta
+from driftwell.messages.errors import ArrayError
 from driftwell.messages.images import Pixels
 from driftwell.models.modular.bundle import ModularBundle
 
@@ -97,6 +99,17 @@ def test_the_same_images_teach_the_same(tmp_path: Path) -> None:
 def test_one_image_teaches_nothing(learner: Learner) -> None:
     """BatchNorm needs two."""
     assert learner.learn(IMAGES[:1], LABELS[:1]) == []
+
+
+def test_a_training_that_led_nowhere_leaves_no_trace(learner: Learner) -> None:
+    """Nothing is told of it, and the next one begins with a head that can learn."""
+    effort = learner._effort
+    learner._effort = replace(effort, rate=1e30)
+    with pytest.raises(ArrayError, match="NaN or infinity"):
+        learner.learn(IMAGES, LABELS)
+    learner._effort = effort
+
+    assert learner.learn(IMAGES, LABELS)
 
 
 def labelled(*labels: int) -> tuple[Pixels, NDArray[np.int64]]:

@@ -25,7 +25,17 @@ def test_limits_are_the_same_in_every_form() -> None:
 
 
 @pytest.mark.parametrize(
-    "text", ["memory_bytes = 0", "latency_ms = -1", "memory = 5", "memory_bytes = 'all'", "[", "="]
+    "text",
+    [
+        "memory_bytes = 0",
+        "latency_ms = -1",
+        "memory = 5",
+        "memory_bytes = 'all'",
+        "[",
+        "=",
+        "memory_bytes = " + 5000 * "9",
+        "memory_bytes = " + 30_000 * "[",
+    ],
 )
 def test_nonsense_is_no_limit(text: str) -> None:
     """It is said which keys there are."""
