@@ -3,10 +3,12 @@
 from pathlib import Path
 
 import pytest
+from prometheus_client import CollectorRegistry, generate_latest
 from tests import tiny
 from tests.brokers import eventually
 from tests.integration.test_modular_cloud import DEVICE, WITHIN_S, open_cloud
 
+from driftwell.cloud.metrics import ConsumerCollector
 from driftwell.cloud.modular import loops
 from driftwell.cloud.modular.registry import read_refusals, read_registry
 from driftwell.messages import Fetch, ModelLimits, Want
@@ -51,6 +53,26 @@ async def test_a_question_for_many_pieces_that_are_unknown_is_refused_once(tmp_p
 
     assert [(one.device, one.code) for one in refused] == [(DEVICE, "wrong-source")]
     assert "300 of 301" in refused[0].detail
+
+
+async def test_the_metrics_know_devices_and_modules(tmp_path: Path) -> None:
+    """Which sub-model each device has, which version each module, and who waits for pieces."""
+    async with open_cloud(tmp_path) as (peer, consumer):
+        await peer.tell()
+        await eventually(lambda: len(peer.submodels) == 1, WITHIN_S)
+        ref = peer.submodels[0].layers[1][0]
+        await peer.fetch(Want(layer=1, module=ref.module, piece=ref.piece))
+        await eventually(lambda: len(peer.blobs) == 1, WITHIN_S)
+        await peer.learned(ref, peer.blobs[0], seq=1)
+        await eventually(lambda: consumer.counters["updates-folded"] == 1, WITHIN_S)
+        registry = CollectorRegistry()
+        registry.register(ConsumerCollector(consumer))
+        lines = generate_latest(registry).decode().splitlines()
+
+    assert f'driftwell_cloud_submodel_version{{device="{DEVICE}"}} 1.0' in lines
+    assert f'driftwell_cloud_module_version{{layer="1",module="{ref.module}"}} 1.0' in lines
+    assert 'driftwell_cloud_module_version{layer="0",module="0"} 0.0' in lines
+    assert "driftwell_cloud_module_requests 0.0" in lines
 
 
 async def test_who_asks_again_and_again_waits_for_its_turn(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from driftwell.cloud.consumer import Consumer
+from driftwell.cloud.modular.keeper import ModuleKeeper
 
 
 class ConsumerCollector(Collector):
@@ -32,3 +33,29 @@ class ConsumerCollector(Collector):
             version.add_metric([name], cohort.version)
         yield pending
         yield version
+        if consumer.keeper is not None:
+            yield from _modular(consumer.keeper)
+
+
+def _modular(keeper: ModuleKeeper) -> Iterator[Metric]:
+    devices = GaugeMetricFamily(
+        "driftwell_cloud_submodel_version",
+        "Version of a device's newest sub-model; 0: it has none yet",
+        labels=["device"],
+    )
+    for device, member in sorted(keeper.fleet.members.copy().items()):
+        devices.add_metric([device], member.manifest.version if member.manifest else 0)
+    yield devices
+    modules = GaugeMetricFamily(
+        "driftwell_cloud_module_version",
+        "Newest version of a module; 0 is the bundle's",
+        labels=["layer", "module"],
+    )
+    for layer, module in keeper.catalogue.addresses:
+        modules.add_metric([str(layer), str(module)], keeper.catalogue.version((layer, module)))
+    yield modules
+    yield GaugeMetricFamily(
+        "driftwell_cloud_module_requests",
+        "Devices that wait for pieces",
+        value=len(keeper.requests),
+    )
