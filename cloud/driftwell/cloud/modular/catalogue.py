@@ -155,16 +155,14 @@ class Catalogue:
         versions = self._kept.get(address, ())
         return next((one for one in versions if one.piece == piece), None)
 
-    def steps(self, address: Address, held: int) -> tuple[Delta, ...] | None:
-        """The differences from a version a device holds to the newest; None: send the whole."""
-        newest = self.newest(address)
-        if not 0 <= held < newest.number or not self._is_kept(address, held):
+    def steps(self, address: Address, held: int, wanted: int) -> tuple[Delta, ...] | None:
+        """The differences from a version to a later one, both kept; None: send the whole."""
+        between = [one for one in self._kept[address] if held < one.number <= wanted]
+        deltas = tuple(one.delta for one in between if one.delta is not None)
+        if not between or len(deltas) < len(between):
             return None
-        kept = list(self._kept[address])[held - newest.number :]
-        deltas = tuple(one.delta for one in kept if one.delta is not None)
-        whole = sum(array.nbytes for array in newest.arrays.values())
-        is_shorter = sum(one.size_bytes for one in kept) < whole
-        return deltas if is_shorter and len(deltas) == len(kept) else None
+        whole = sum(array.nbytes for array in between[-1].arrays.values())
+        return deltas if sum(one.size_bytes for one in between) < whole else None
 
     def fetch_bytes(self, address: Address, held: int | None) -> int:
         """What a device fetches to hold the newest version.
@@ -200,13 +198,14 @@ class Catalogue:
         Raises:
             DeltaError: `older-version` if it began with one that is no longer kept,
                 `wrong-source` if there is no such module or no such version yet.
-            ArrayError: if it does not fit the module, leads to what is not finite, or further
-                away than `largest_change`.
+            ArrayError: if it does not fit the module, leads to what is not finite, to a variance
+                below 0, or further away than `largest_change`.
         """
         before = self._base(address, update.base)
         if not 0 <= update.importance <= 1:
             raise DeltaError(f"importance {update.importance}", RefusalCode.MALFORMED)
         after = apply_delta(before, update.delta)
+        _require_variances(after)
         change = _distance(before, after)
         if change > self._settings.largest_change:
             raise ArrayError(f"the update moves the module by {change:.3g} of its norm")
@@ -288,6 +287,12 @@ def _distance(before: Arrays, after: Arrays) -> float:
     moved = sum(float(np.square(after[name] - array).sum()) for name, array in before.items())
     norm = sum(float(np.square(array).sum()) for array in before.values())
     return (moved / norm) ** 0.5 if norm else 0.0
+
+
+def _require_variances(arrays: Arrays) -> None:
+    for name, array in arrays.items():
+        if name.endswith("running_var") and (array < 0).any():
+            raise ArrayError(f"array {name!r} is a variance, and below 0 somewhere")
 
 
 def _copied(arrays: Arrays) -> dict[str, NDArray[np.float32]]:

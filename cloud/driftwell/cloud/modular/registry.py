@@ -130,7 +130,7 @@ class ModuleRegistry:
             )
             database.execute(
                 "UPDATE modules SET content = NULL, delta = NULL "
-                "WHERE layer = ? AND module = ? AND version <= ?",
+                "WHERE layer = ? AND module = ? AND version <= ? AND content IS NOT NULL",
                 (layer, module, version.number - keep),
             )
             database.execute(

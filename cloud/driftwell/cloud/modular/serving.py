@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 import msgspec
 
-from driftwell.cloud.modular.catalogue import Address, Catalogue
+from driftwell.cloud.modular.catalogue import Address, Catalogue, ModuleVersion
 from driftwell.messages.blob import CHUNK_BYTES, Want, chunks, encode_steps, encode_whole
 from driftwell.messages.digest import digest_bytes
 from driftwell.messages.errors import DeltaError, RefusalCode
@@ -35,8 +35,8 @@ def serve(catalogue: Catalogue, want: Want, *, chunk_bytes: int = CHUNK_BYTES) -
         raise DeltaError(f"piece {want.piece[:12]} is of another module", RefusalCode.WRONG_SOURCE)
     base: str | msgspec.UnsetType = msgspec.UNSET
     content = b""
-    if version is catalogue.newest(address) and not isinstance(want.have, msgspec.UnsetType):
-        content = _steps(catalogue, address, want.have)
+    if not isinstance(want.have, msgspec.UnsetType):
+        content = _steps(catalogue, address, want.have, version)
         base = want.have if content else base
     content = content or encode_whole(version.arrays)
     name = digest_bytes(content)
@@ -45,8 +45,8 @@ def serve(catalogue: Catalogue, want: Want, *, chunk_bytes: int = CHUNK_BYTES) -
         yield base, name, len(content), start, data
 
 
-def _steps(catalogue: Catalogue, address: Address, have: str) -> bytes:
-    """The differences from a piece to the newest of its module; empty: it is not known here."""
+def _steps(catalogue: Catalogue, address: Address, have: str, version: ModuleVersion) -> bytes:
+    """The differences from a piece to a version of its module; empty: none lead there."""
     held = catalogue.kept(address, have)
-    deltas = None if held is None else catalogue.steps(address, held.number)
+    deltas = None if held is None else catalogue.steps(address, held.number, version.number)
     return encode_steps(deltas) if deltas else b""

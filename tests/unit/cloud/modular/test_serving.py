@@ -57,6 +57,19 @@ def test_who_is_behind_gets_differences(tmp_path: Path) -> None:
     assert digest_arrays(arrays) == newest.piece
 
 
+def test_differences_lead_to_the_version_that_was_promised(tmp_path: Path) -> None:
+    """Where the module has gone on since the sub-model was signed, and not back to an older one."""
+    with open_site(tmp_path) as site:
+        old, promised, newest = versions(site, 2)
+        place = {"layer": HERE[0], "module": HERE[1], "piece": promised.piece}
+        chunks = list(serve(site.keeper.catalogue, Want(**place, have=old.piece)))
+        back = list(serve(site.keeper.catalogue, Want(**place, have=newest.piece)))
+
+    assert {base for base, *_ in chunks} == {old.piece}
+    assert decode_content(joined(chunks), piece=promised.piece, base=old.arrays)
+    assert decode_content(joined(back), piece=promised.piece, base=None)
+
+
 @pytest.mark.parametrize("have", ["0" * 64, "other"])
 def test_differences_need_a_version_that_is_known(tmp_path: Path, have: str) -> None:
     """Who holds something else, another module for instance, gets the piece itself."""

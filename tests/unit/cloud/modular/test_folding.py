@@ -1,0 +1,41 @@
+"""What an update costs, and what it must not do to a module."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+from tests.unit.cloud.modular.keeping import open_site
+
+from driftwell.cloud.modular.catalogue import Catalogue, FoldSettings, Update
+from driftwell.cloud.modular.settings import ModuleSettings
+from driftwell.messages.delta import encode_delta
+from driftwell.messages.errors import ArrayError
+
+HERE = (0, 3)
+
+
+def test_what_an_update_writes_does_not_grow(tmp_path: Path) -> None:
+    """However many versions a module has gone through, the rows of the old ones are let be."""
+    settings = ModuleSettings(fold=FoldSettings(keep=2))
+    with open_site(tmp_path, settings=settings) as site:
+        written = []
+        for seq in range(1, 13):
+            before = site.registry._database.total_changes
+            site.send(site.update(HERE, seq=seq))
+            written.append(site.registry._database.total_changes - before)
+
+        assert site.keeper.catalogue.version(HERE) == 12
+        assert written[-1] == written[3] <= 4
+
+
+def test_a_variance_below_0_is_refused() -> None:
+    """It is finite, and every device that ran the module would answer NaN."""
+    module = {
+        "first.weight": np.ones((4, 3), np.float32),
+        "norm.running_var": np.full(4, 0.5, np.float32),
+    }
+    catalogue = Catalogue({HERE: module}, FoldSettings())
+    worse = {**module, "norm.running_var": np.array([0.5, 0.5, -0.1, 0.5], np.float32)}
+
+    with pytest.raises(ArrayError, match=r"norm.running_var.*below 0"):
+        catalogue.read(HERE, Update(0, encode_delta(module, worse), 0.5))
