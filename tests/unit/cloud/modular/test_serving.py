@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+import msgspec
 import numpy as np
 import pytest
 from tests.unit.cloud.modular.keeping import Site, open_site
@@ -61,9 +62,11 @@ def test_differences_lead_to_the_version_that_was_promised(tmp_path: Path) -> No
     """Where the module has gone on since the sub-model was signed, and not back to an older one."""
     with open_site(tmp_path) as site:
         old, promised, newest = versions(site, 2)
-        place = {"layer": HERE[0], "module": HERE[1], "piece": promised.piece}
-        chunks = list(serve(site.keeper.catalogue, Want(**place, have=old.piece)))
-        back = list(serve(site.keeper.catalogue, Want(**place, have=newest.piece)))
+        ahead, behind = (
+            msgspec.structs.replace(want_of(promised), have=held.piece) for held in (old, newest)
+        )
+        chunks = list(serve(site.keeper.catalogue, ahead))
+        back = list(serve(site.keeper.catalogue, behind))
 
     assert {base for base, *_ in chunks} == {old.piece}
     assert decode_content(joined(chunks), piece=promised.piece, base=old.arrays)
