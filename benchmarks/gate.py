@@ -23,7 +23,6 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from driftwell.cloud.augmentation import augment
 from driftwell.cloud.gate import GateVerdict, judge_candidate
 from driftwell.cloud.settings import MethodSettings, StudentSettings, method_document
 from driftwell.cloud.student import Student
@@ -31,6 +30,7 @@ from driftwell.cloud.teacher import Probabilities, Teacher, answer_together
 from driftwell.edge.sources import read_stream
 from driftwell.messages.delta import apply_delta, encode_delta
 from driftwell.messages.images import Pixels
+from driftwell.models.augmentation import augment
 from driftwell.models.bundle import Bundle, open_bundle
 from driftwell.models.statistics import StatisticsSettings
 

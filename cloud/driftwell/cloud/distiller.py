@@ -14,7 +14,6 @@ import numpy as np
 import torch
 
 from driftwell.cloud.adaptation import AdaptedState, Arrays
-from driftwell.cloud.augmentation import augment
 from driftwell.cloud.gate import GateVerdict, judge_candidate
 from driftwell.cloud.learner import CohortModels, Step, require_same_task
 from driftwell.cloud.settings import MethodSettings
@@ -22,6 +21,7 @@ from driftwell.cloud.student import Student
 from driftwell.cloud.teacher import Probabilities, Teacher, answer_together
 from driftwell.messages.delta import AdaptableState, Delta, apply_delta, encode_delta
 from driftwell.messages.images import Pixels
+from driftwell.models.augmentation import augment
 from driftwell.models.bundle import Bundle
 from driftwell.models.statistics import StatisticsSettings
 

@@ -16,10 +16,10 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from driftwell.cloud.augmentation import augment
 from driftwell.cloud.learner import require_same_task
 from driftwell.cloud.mixing import mix
 from driftwell.messages.images import Pixels
+from driftwell.models.augmentation import augment
 from driftwell.models.bundle import Bundle
 from driftwell.models.normalisation import batch_norms
 

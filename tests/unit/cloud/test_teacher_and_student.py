@@ -8,12 +8,12 @@ import torch
 from tests import tiny
 from tests.unit.cloud.test_distiller import bundle
 
-from driftwell.cloud.augmentation import augment
 from driftwell.cloud.settings import TeacherSettings
 from driftwell.cloud.student import Student
 from driftwell.cloud.teacher import AT_ONCE, Teacher
 from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import BundleError
+from driftwell.models.augmentation import augment
 from driftwell.models.bundle import Bundle
 
 IMAGES = tiny.make_images(48)

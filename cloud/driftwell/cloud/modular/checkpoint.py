@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
-from driftwell.cloud.modular.training import Epoch, OfflineSettings, Training, begin_training
+from driftwell.cloud.modular.offline_settings import OfflineSettings
+from driftwell.cloud.modular.training import Epoch, Training, begin_training
 from driftwell.messages.envelope import Digest
 from driftwell.messages.errors import SettingsError
 from driftwell.models.modular.network import ModularNetwork

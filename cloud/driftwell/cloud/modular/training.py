@@ -9,42 +9,27 @@
 A sub-task is a class: devices see some of the classes, and need their modules.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated
+from typing import Final
 
-import msgspec
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
-from torch.nn import functional
+from torch import Tensor, nn
 
 from driftwell.cloud.modular.ability import assign_modules, gate_labels, tasks_per_module
-from driftwell.models.modular.gating import expected_load, noisy, squared_variation
+from driftwell.cloud.modular.drawing import batches, draw_present, few_classes, module_sizes
+from driftwell.cloud.modular.objectives import answers_of, gate_distance, imbalance, label_loss
+from driftwell.cloud.modular.offline_settings import OfflineSettings
+from driftwell.models.augmentation import augment
+from driftwell.models.modular.gating import noisy
 from driftwell.models.modular.network import ModularNetwork
+from driftwell.models.modular.prior import log_prior
+from driftwell.models.training import cycle
 
-Positive = Annotated[float, msgspec.Meta(gt=0)]
-NotNegative = Annotated[float, msgspec.Meta(ge=0)]
-Count = Annotated[int, msgspec.Meta(ge=0)]
-
-
-class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """How the offline stage learns. The authors give none of these values."""
-
-    joint_epochs: Count = 10
-    ability_epochs: Count = 10
-    """0: no ability-enhancing training."""
-    learning_rate: Positive = 1e-3
-    """Adam's."""
-    batch: Annotated[int, msgspec.Meta(ge=2)] = 64
-    balance: NotNegative = 0.01
-    """Weight of the balance losses."""
-    guidance: NotNegative = 1.0
-    """Weight of KL(gate label || gates) in the second stage."""
-    away: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.5
-    """Largest share of a layer's modules that is away in a step."""
-    modules_per_task: Annotated[int, msgspec.Meta(ge=1)] = 3
+SMOOTHING: Final = 0.1
+"""Of the shares of classes in a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +51,7 @@ def train_offline(
     *,
     seed: int,
     report: Callable[[Epoch], None] = lambda _: None,
+    teacher: nn.Module | None = None,
 ) -> list[NDArray[np.float64]]:
     """Train a modular network in place, both stages; the same seed gives the same bits.
 
@@ -76,13 +62,15 @@ def train_offline(
         settings: How.
         seed: Of batches, noise and absences.
         report: Called after each epoch.
+        teacher: From inputs to logits (N, C), in evaluation mode: best the network that was cut.
+            None: labels alone.
 
     Returns:
         For each layer the gate labels (C, modules) of the second stage; none if it was left out.
     """
     training = begin_training(network, settings, seed=seed)
     while training.done < epochs_of(settings):
-        report(train_epoch(training, inputs, labels, settings))
+        report(train_epoch(training, inputs, labels, settings, teacher=teacher))
     return training.labels
 
 
@@ -123,6 +111,7 @@ def train_epoch(
     labels: NDArray[np.int64],
     settings: OfflineSettings,
     *,
+    teacher: nn.Module | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Epoch:
     """Go one epoch further, in place; the arguments are those of `train_offline`.
@@ -132,6 +121,7 @@ def train_epoch(
         inputs: (N, ...).
         labels: (N,).
         settings: The same in every epoch.
+        teacher: The same in every epoch.
         progress: Called after each batch with samples seen, and N.
     """
     is_joint = training.done < settings.joint_epochs
@@ -139,15 +129,17 @@ def train_epoch(
         loads = mean_gates(training.network, inputs, labels)
         training.labels = [_labels_of(load, settings) for load in loads]
     guides = [torch.from_numpy(label).float() for label in training.labels]
+    of = epochs_of(settings)
     with torch.random.fork_rng(devices=[]):
         torch.set_rng_state(training.ambient)
         loss = _epoch(
             training.network, inputs, torch.from_numpy(labels), settings, training.optimiser,
-            training.generator, guides=None if is_joint else guides, progress=progress,
+            training.generator, span=(training.done / of, (training.done + 1) / of),
+            teacher=teacher, guides=None if is_joint else guides, progress=progress,
         )  # fmt: skip
         training.ambient = torch.get_rng_state()
     training.done += 1
-    return Epoch(training.done, epochs_of(settings), "joint" if is_joint else "ability", loss)
+    return Epoch(training.done, of, "joint" if is_joint else "ability", loss)
 
 
 def mean_gates(
@@ -183,23 +175,58 @@ def _epoch(
     optimiser: torch.optim.Optimizer,
     generator: torch.Generator,
     *,
+    span: tuple[float, float],
+    teacher: nn.Module | None,
     guides: Sequence[Tensor] | None,
     progress: Callable[[int, int], None],
 ) -> float:
+    """One epoch; it is this span of the whole training."""
     network.train()
     losses: list[float] = []
     seen = 0
-    for chosen in _batches(len(inputs), settings.batch, generator):
+    sizes = module_sizes(network)
+    # From the one generator, whose state is all that a run to be resumed has to keep.
+    views = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
+    parts = [
+        few_classes(targets, part, generator)
+        if torch.rand((), generator=generator).item() < settings.rehearsed
+        else part
+        for part in batches(len(inputs), settings.batch, generator)
+    ]
+    for done, chosen in enumerate(parts):
+        if settings.one_cycle:
+            share = span[0] + (span[1] - span[0]) * (done + 0.5) / len(parts)
+            for group in optimiser.param_groups:
+                group["lr"] = settings.learning_rate * cycle(share)
         images, labels = inputs[chosen], targets[chosen]
-        scores, spreads = network.selector(images)
-        tried = [noisy(*both, generator) for both in zip(scores, spreads, strict=True)]
-        present = [_present(layer.shape[1], settings.away, generator) for layer in scores]
-        gates = network.gates(tried if guides is None else scores, available=present)
-        answer_loss = functional.cross_entropy(network.answer(images, gates), labels)
+        if settings.mirrors or settings.shift:
+            images = augment(images, views, mirrors=settings.mirrors, shift=settings.shift)
+        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
+            scores, spreads = (
+                [layer.float() for layer in layers] for layers in network.selector(images)
+            )
+            tried = [
+                noisy(layer, spread + settings.quiet, generator)
+                for layer, spread in zip(scores, spreads, strict=True)
+            ]
+            present = draw_present(scores, sizes, settings.away, generator)
+            opened = tried if guides is None else scores
+            gates = network.gates(opened, available=present)
+            told = [network.answer(images, gates)]
+            if settings.sandwich:
+                told.append(network.answer(images, network.gates(opened)))
+            wanted = None if teacher is None else answers_of(teacher, images)
+        prior = torch.zeros(told[0].shape[1])
+        if settings.rehearsed:
+            known = log_prior(labels.numpy(), len(prior), SMOOTHING)
+            prior = torch.from_numpy(known)
+        answer_loss = torch.stack(
+            [label_loss(one.float() + prior, labels, wanted, prior, settings) for one in told]
+        ).mean()
         if guides is None:
-            extra = settings.balance * _imbalance(scores, tried, spreads, gates, network.active)
+            extra = settings.balance * imbalance(scores, tried, spreads, gates, network.active)
         else:
-            extra = settings.guidance * _distance(scores, [guide[labels] for guide in guides])
+            extra = settings.guidance * gate_distance(scores, [guide[labels] for guide in guides])
         optimiser.zero_grad(set_to_none=True)
         (answer_loss + extra).backward()
         optimiser.step()
@@ -208,45 +235,3 @@ def _epoch(
         progress(seen, len(inputs))
     network.eval()
     return float(np.mean(losses))
-
-
-def _imbalance(
-    scores: Sequence[Tensor],
-    tried: Sequence[Tensor],
-    spreads: Sequence[Tensor],
-    gates: Sequence[Tensor],
-    active: int,
-) -> Tensor:
-    """Importance and load loss, summed over the layers."""
-    losses = [
-        squared_variation(opened.sum(dim=0))
-        + squared_variation(expected_load(clean, with_noise, spread, active=active))
-        for clean, with_noise, spread, opened in zip(scores, tried, spreads, gates, strict=True)
-    ]
-    return torch.stack(losses).sum()
-
-
-def _distance(scores: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
-    """KL(label || softmax of the scores), nats, mean over the batch, summed over the layers."""
-    losses = [
-        functional.kl_div(torch.log_softmax(layer, dim=1), label, reduction="batchmean")
-        for layer, label in zip(scores, wanted, strict=True)
-    ]
-    return torch.stack(losses).sum()
-
-
-def _present(modules: int, away: float, generator: torch.Generator) -> Tensor:
-    """Who is there in this step, bool (modules,): all but an even share of up to `away`."""
-    absent = int(torch.rand((), generator=generator).item() * away * modules)
-    present = torch.ones(modules, dtype=torch.bool)
-    present[torch.randperm(modules, generator=generator)[:absent]] = False
-    return present
-
-
-def _batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Numbers of all samples in a drawn order; a last batch of one is left out."""
-    order = torch.randperm(count, generator=generator)
-    for first in range(0, count, batch):
-        chosen = order[first : first + batch]
-        if len(chosen) > 1:  # BatchNorm needs two
-            yield chosen

@@ -1,7 +1,7 @@
 """What a device's training changes of its sub-model: the modules, and a head of its own.
 
-Trunk and selector are the cloud's and stay as they are, statistics included, so that the modules
-of many devices fit together again (Nebula, ICPP 2024, section 5.2).
+Trunk and selector are the cloud's and stay as they are, so that the modules of many devices fit
+together again (Nebula, ICPP 2024, section 5.2).
 """
 
 from collections.abc import Sequence
@@ -14,7 +14,7 @@ from driftwell.models.modular.module_layer import first_layer, second_layer
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.network import Preparation
 from driftwell.models.normalisation import is_normalisation
-from driftwell.models.training import Effort, Numbers, train
+from driftwell.models.training import Effort, Numbers, Prior, train
 
 
 def learn(
@@ -25,6 +25,8 @@ def learn(
     effort: Effort,
     *,
     seed: Sequence[int],
+    prior: Prior | None = None,
+    trunk_follows: bool = False,
 ) -> None:
     """Train the modules and the head in place.
 
@@ -35,6 +37,10 @@ def learn(
         prepare: From pixels to the network's input.
         effort: Of the training.
         seed: Of the order of the images.
+        prior: log of how much more often each class is here than elsewhere (`prior.log_prior`). As
+            part of the loss it leaves the logits those of somebody who knows nothing of it, and
+            modules fit devices with other classes; None: nothing.
+        trunk_follows: Whether the trunk's normalisation statistics become those of these images.
 
     Raises:
         BundleError: if the network has no head.
@@ -46,8 +52,8 @@ def learn(
         if place.norm is not None:
             learning += network.trunk.get_submodule(place.norm).parameters()
     train(
-        network, images, labels, prepare, effort, seed=seed,
-        learning=learning, still=[network.selector, *_norms_of_trunk(network)],
+        network, images, labels, prepare, effort, seed=seed, prior=prior, learning=learning,
+        still=[network.selector, *([] if trunk_follows else _norms_of_trunk(network))],
     )  # fmt: skip
 
 

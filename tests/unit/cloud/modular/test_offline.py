@@ -19,7 +19,8 @@ from driftwell.cloud.modular.checkpoint import (
     write_checkpoint,
 )
 from driftwell.cloud.modular.offline import Trained, data_digest, run_offline
-from driftwell.cloud.modular.training import OfflineSettings, begin_training, train_epoch
+from driftwell.cloud.modular.offline_settings import OfflineSettings
+from driftwell.cloud.modular.training import begin_training, train_epoch
 from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import SettingsError
 from driftwell.models.bundle import Bundle

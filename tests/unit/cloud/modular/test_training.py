@@ -6,7 +6,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from driftwell.cloud.modular.training import Epoch, OfflineSettings, mean_gates, train_offline
+from driftwell.cloud.modular.offline_settings import OfflineSettings
+from driftwell.cloud.modular.training import Epoch, mean_gates, train_offline
 from driftwell.models.modular.decomposition import Structure, decompose, derive
 from driftwell.models.modular.network import ModularNetwork
 

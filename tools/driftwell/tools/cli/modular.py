@@ -46,7 +46,7 @@ def train(
 
     from driftwell.cloud.modular.checkpoint import CHECKPOINT, Run
     from driftwell.cloud.modular.offline import data_digest, require_every_class, run_offline
-    from driftwell.cloud.modular.training import OfflineSettings
+    from driftwell.cloud.modular.offline_settings import OfflineSettings
     from driftwell.models.bundle import open_bundle
     from driftwell.models.modular.writing import create_modular_bundle
     from driftwell.models.state_folder import own_folder

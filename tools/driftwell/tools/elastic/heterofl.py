@@ -64,6 +64,7 @@ class HeteroFL:
         self._world = world
         self._seed = seed
         self._prepare = pretrained.preparation
+        self._made = pretrained.made
         problem = world.problem
         budgets = [device.budget.memory_bytes for device in world.devices]
         self._widths = fitting_widths(problem, budgets)
@@ -83,9 +84,12 @@ class HeteroFL:
         """Train all widths of the fleet together on the proxy data."""
         problem, proxy = self._world.problem, self._world.proxy
         source = np.random.default_rng([self._seed, HETEROFL_DRAWS])
-        self._shared = train_nested(
-            self._shared, list(self._modules.values()), problem, proxy, source
-        )
+        key = (self.name, self._seed, *self._modules)
+        if key not in self._made:
+            self._made[key] = train_nested(
+                self._shared, list(self._modules.values()), problem, proxy, source
+            )
+        self._shared = self._made[key]
         for module in self._modules.values():
             self._hand_out(module, [proxy])
 

@@ -1,7 +1,7 @@
 """What a method of the elastic bench is, and the trained network that all of them start from."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Hashable
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 import torch
@@ -57,6 +57,9 @@ class Pretrained:
     problem: Problem
     state: State
     """Not to be written to: all methods share it."""
+    made: dict[Hashable, State] = field(default_factory=dict)
+    """What methods made of it in the cloud, by all that decides it: a fleet with another skew
+    begins with the same, and need not wait for it again."""
 
     @property
     def preparation(self) -> Preparation:

@@ -4,7 +4,14 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Final
 
-from driftwell.tools.elastic.baselines import FedAvg, LocalAdaptation, NoAdaptation
+from driftwell.tools.elastic.baselines import (
+    FedAvg,
+    FedAvgPrior,
+    LocalAdaptation,
+    LocalAdaptationPrior,
+    NoAdaptation,
+    NoAdaptationPrior,
+)
 from driftwell.tools.elastic.heterofl import HeteroFL
 from driftwell.tools.elastic.method import MakeMethod
 from driftwell.tools.elastic.modules import ElasticModules
@@ -16,5 +23,9 @@ METHODS: Final[Mapping[str, MakeMethod]] = MappingProxyType(
         "fedavg": FedAvg,
         "heterofl": HeteroFL,
         "driftwell": ElasticModules,
+        # Not as published: the baselines with the part of `driftwell` that they can have, too.
+        "none+prior": NoAdaptationPrior,
+        "local+prior": LocalAdaptationPrior,
+        "fedavg+prior": FedAvgPrior,
     }
 )

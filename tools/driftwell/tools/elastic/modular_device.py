@@ -15,11 +15,22 @@ from driftwell.models.modular.decomposition import derive
 from driftwell.models.modular.learning import head_of, learn
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import read_module
+from driftwell.models.modular.prior import log_prior
 from driftwell.models.network import Preparation
-from driftwell.models.training import Effort
+from driftwell.models.training import Effort, Prior
+from driftwell.tools.elastic.nested import settle_statistics, statistics_bytes
 from driftwell.tools.elastic.samples import Numbers, Samples
 from driftwell.tools.elastic.training import predict
 from driftwell.tools.elastic.weights import State, install, state_of
+
+
+@dataclass(frozen=True, slots=True)
+class LocalSettings:
+    """How a device learns."""
+
+    effort: Effort
+    knows_classes: bool = True
+    """Whether it adds the log of its classes' shares to its logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +45,12 @@ class Learned:
 class ModularDevice:
     """A sub-model, the versions of the modules it was made of, and a head of its own."""
 
-    def __init__(self, smallest: ModularNetwork, prepare: Preparation) -> None:
+    def __init__(self, smallest: ModularNetwork, prepare: Preparation, classes: int) -> None:
         """Begin with the smallest sub-model; its trunk and selector stay."""
         self._network = smallest
         self._prepare = prepare
+        self._classes = classes
+        self._prior: Prior | None = None
         self._versions: dict[Address, int] = {}
         """Of all modules it has fetched; those it does not run now are kept on its disk."""
         self._head: State | None = None
@@ -75,10 +88,27 @@ class ModularDevice:
             self._versions[address] = catalogue.version(address)
         return fetched
 
-    def learn(self, samples: Samples, effort: Effort, *, seed: Sequence[int]) -> None:
-        """Train the modules and the head; trunk and selector stay as they are."""
-        images, labels = samples.images, samples.labels
-        learn(self._network, images, labels, self._prepare, effort, seed=seed)
+    def settle(self, proxy: Samples) -> int:
+        """Take normalisation statistics for the sub-model as it is now; bytes on the link.
+
+        A module's statistics are those it had beside other modules. So the cloud lets proxy images
+        pass, and sends what it finds (Yu and Huang, 2019, section 3.2).
+        """
+        settle_statistics(self._network, [proxy], self._prepare)
+        return statistics_bytes(self._network)
+
+    def learn(self, samples: Samples, local: LocalSettings, *, seed: Sequence[int]) -> None:
+        """Train the modules and the head; of the trunk only statistics move.
+
+        Its classes' shares belong to the loss: so the logits stay those of somebody who knows
+        nothing of them, and modules can be shared with devices that have other classes.
+        """
+        if local.knows_classes:
+            self._prior = log_prior(samples.labels, self._classes)
+        learn(
+            self._network, samples.images, samples.labels, self._prepare, local.effort,
+            seed=seed, prior=self._prior, trunk_follows=True,
+        )  # fmt: skip
         self._head = state_of(head_of(self._network))
 
     def report(self, catalogue: Catalogue, importance: Importance) -> list[Learned]:
@@ -95,7 +125,7 @@ class ModularDevice:
 
     def answer(self, images: Pixels) -> Numbers:
         """Classes (N,) of uint8 images (N, H, W, C)."""
-        return predict(self._network, images, self._prepare)
+        return predict(self._network, images, self._prepare, self._prior)
 
     def footprint(self, shape: tuple[int, int, int]) -> Footprint:
         """Of what it runs, measured."""

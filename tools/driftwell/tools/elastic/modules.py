@@ -10,13 +10,17 @@ installation, and count as traffic only.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from typing import Final
+
+import msgspec
+import numpy as np
 
 from driftwell.cloud.modular.aggregation import Contribution
 from driftwell.cloud.modular.catalogue import Address, Catalogue, FoldSettings
 from driftwell.cloud.modular.costs import measure_costs, smallest_choice
 from driftwell.cloud.modular.importance import Importance, worth_fetching
+from driftwell.cloud.modular.offline_settings import OfflineSettings
 from driftwell.cloud.modular.planner import (
     DOWNLOAD,
     LATENCY,
@@ -25,7 +29,7 @@ from driftwell.cloud.modular.planner import (
     choose_greedily,
     plan_modules,
 )
-from driftwell.cloud.modular.training import OfflineSettings, train_offline
+from driftwell.cloud.modular.training import train_offline
 from driftwell.messages.errors import InfeasibleBudgetError
 from driftwell.messages.images import Pixels
 from driftwell.models.footprint import Footprint
@@ -33,14 +37,17 @@ from driftwell.models.modular.decomposition import Structure, decompose, derive
 from driftwell.models.modular.pieces import read_module, read_trunk, write_module
 from driftwell.models.training import Effort
 from driftwell.tools.elastic.method import Pretrained, Traffic
-from driftwell.tools.elastic.modular_device import ModularDevice
+from driftwell.tools.elastic.modular_device import LocalSettings, ModularDevice
 from driftwell.tools.elastic.samples import Numbers
+from driftwell.tools.elastic.weights import install, state_of
 from driftwell.tools.elastic.world import Budget, World
 
 DRAWS: Final = 7
 """Second number of the seed of a device's order of images."""
 TRIES: Final = 5
 """Plans for one device: a sub-model that is measured over a limit is planned anew."""
+PROBE: Final = 600
+"""Proxy images, at most, from which the statistics of a sub-model are taken."""
 TIGHTER: Final = 0.95
 """Of the limit then, beside the share by which it was missed."""
 
@@ -49,12 +56,18 @@ TIGHTER: Final = 0.95
 class ModuleSettings:
     """What the method can be told; an ablation changes one of it."""
 
-    structure: Structure = field(default_factory=Structure)
+    structure: Structure = field(default_factory=lambda: Structure(active=8))
     offline: OfflineSettings = field(
-        default_factory=lambda: OfflineSettings(joint_epochs=30, ability_epochs=15, away=0.9)
-    )
+        default_factory=lambda: OfflineSettings(
+            joint_epochs=20, ability_epochs=0, learning_rate=0.0015, one_cycle=True,
+            distilled=0.7, away=0.95, sandwich=True, quiet=-2.0,
+        )
+    )  # fmt: skip
+    """Views are the problem's."""
     fold: FoldSettings = field(default_factory=FoldSettings)
-    local: Effort = field(default_factory=lambda: Effort(epochs=10, rate=0.001, batch=16))
+    local: LocalSettings = field(
+        default_factory=lambda: LocalSettings(Effort(epochs=10, rate=0.001, batch=16))
+    )
     least_importance: float = 0.02
     """Below this a device's data do not need a module: it is not fetched, whatever the budget."""
     is_exact: bool = True
@@ -81,11 +94,21 @@ class ElasticModules:
     def prepare(self) -> None:
         """Cut the network, train modules and selector, and measure what they cost."""
         settings, proxy = self._settings, self._world.proxy
-        prepare = self._pretrained.preparation
+        problem, prepare = self._world.problem, self._pretrained.preparation
         inputs = prepare(proxy.images)
-        network = self._pretrained.module()
-        self._whole = decompose(network, inputs[:1], settings.structure, seed=self._seed)
-        train_offline(self._whole, inputs, proxy.labels, settings.offline, seed=self._seed)
+        self._whole = decompose(
+            self._pretrained.module(), inputs[:1], settings.structure, seed=self._seed
+        )
+        offline = msgspec.structs.replace(settings.offline, **asdict(problem.views))
+        key = (self.name, self._seed, settings.structure, offline)
+        made = self._pretrained.made
+        if key not in made:
+            teacher = self._pretrained.module()
+            train_offline(
+                self._whole, inputs, proxy.labels, offline, seed=self._seed, teacher=teacher
+            )
+            made[key] = state_of(self._whole)
+        install(self._whole, made[key])
         self._costs = measure_costs(self._whole, self._world.problem.shape)
         self._trunk_bytes = sum(array.nbytes for array in read_trunk(self._whole).values())
         modules = {
@@ -95,8 +118,11 @@ class ElasticModules:
         }
         self._catalogue = Catalogue(modules, settings.fold)
         smallest = derive(self._whole, smallest_choice(self._whole))
-        self._devices = [ModularDevice(smallest, prepare) for _ in self._world.devices]
+        self._devices = [
+            ModularDevice(smallest, prepare, problem.classes) for _ in self._world.devices
+        ]
         self._footprints: dict[int, Footprint] = {}
+        self._probe = proxy.at(np.arange(min(PROBE, len(proxy))))
 
     def step(self, number: int) -> Traffic:
         """Derive, fetch, train and send for each device; then fold in what came."""
@@ -107,6 +133,7 @@ class ElasticModules:
             up += sum(layer.nbytes // 2 for layer in importance)  # as float32
             self._derive(place, own.budget, importance)
             down += device.fetch(self._catalogue) + (self._trunk_bytes if number == 0 else 0)
+            down += device.settle(self._probe)
             seed = [self._seed, DRAWS, number, place]
             device.learn(own.steps[number], self._settings.local, seed=seed)
             for learned in device.report(self._catalogue, importance):

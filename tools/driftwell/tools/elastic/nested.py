@@ -113,10 +113,12 @@ def train_nested(
     shapes = [parameters_of(module) for module in modules]
     for module in modules:
         module.train()
-    for _ in range(effort.epochs):
-        for part in batches(source.permutation(len(samples)), effort.batch):
+    for epoch in range(effort.epochs):
+        parts = list(batches(source.permutation(len(samples)), effort.batch))
+        for done, part in enumerate(parts):
+            effort.set_rate(optimizer, (epoch + (done + 0.5) / len(parts)) / effort.epochs)
             place = int(source.integers(len(modules)))
-            inputs = prepare(samples.images[part])
+            inputs = effort.view(prepare(samples.images[part]), source)
             logits = functional_call(modules[place], cut(learned, shapes[place]), (inputs,))
             loss = functional.cross_entropy(logits, torch.from_numpy(samples.labels[part]))
             optimizer.zero_grad()

@@ -10,7 +10,7 @@ from torch import nn
 
 from driftwell.messages.errors import SettingsError
 from driftwell.models.preprocessing import Preprocessing
-from driftwell.models.training import Effort
+from driftwell.models.training import STILL, Effort, Views
 from driftwell.tools.elastic.networks import digits_mlp, slim_resnet
 from driftwell.tools.elastic.plan import Shares
 from driftwell.tools.elastic.samples import Samples, read_cifar_jpeg, read_digits
@@ -29,9 +29,13 @@ class Problem:
     """From a width, above 0 and at most 1, to an untrained network; it can be pickled."""
     pretraining: Effort
     """Of the full network on the cloud's proxy data."""
+    views: Views = STILL
+    """Of its images; used where a method is the better for it."""
     shares: Shares = field(default_factory=Shares)
     """What budgets are drawn from, unless the plan says so."""
 
+
+CIFAR_VIEWS: Final = Views(mirrors=True, shift=4)
 
 PROBLEMS: Final[Mapping[str, Problem]] = MappingProxyType(
     {
@@ -52,7 +56,9 @@ PROBLEMS: Final[Mapping[str, Problem]] = MappingProxyType(
             classes=10,
             preprocessing=Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
             network=slim_resnet,
-            pretraining=Effort(epochs=20, rate=0.001, batch=64),
+            pretraining=Effort(epochs=40, rate=0.003, batch=64, one_cycle=True, views=CIFAR_VIEWS),
+            views=CIFAR_VIEWS,
+            shares=Shares(latency=(1.5, 2.0, 3.0)),
         ),
     }
 )

@@ -1,4 +1,4 @@
-"""Pure. Other views of an uploaded image that show the same thing in the same domain.
+"""Pure. Other views of an image that show the same thing in the same domain.
 
 Only what leaves the domain as it is: a mirror image and a shift by a few pixels. Noise,
 blur or colour would add another shift to the one that is to be learned; mixed images were

@@ -1,0 +1,53 @@
+"""What the offline stage asks for: right answers, all modules in use, gates as labelled."""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from driftwell.cloud.modular.offline_settings import OfflineSettings
+from driftwell.models.modular.gating import expected_load, squared_variation
+
+
+def label_loss(
+    answers: Tensor, labels: Tensor, wanted: Tensor | None, prior: Tensor, settings: OfflineSettings
+) -> Tensor:
+    """Cross-entropy with the labels, and with the teacher's answers."""
+    by_label = functional.cross_entropy(answers, labels)
+    if wanted is None:
+        return by_label
+    by_teacher = functional.cross_entropy(answers, torch.softmax(wanted + prior, dim=1))
+    return torch.lerp(by_label, by_teacher, settings.distilled)
+
+
+def answers_of(teacher: nn.Module, images: Tensor) -> Tensor:
+    """A teacher's logits (N, C), float32, without gradients."""
+    with torch.no_grad():
+        answers: Tensor = teacher(images)
+        return answers.float()
+
+
+def imbalance(
+    scores: Sequence[Tensor],
+    tried: Sequence[Tensor],
+    spreads: Sequence[Tensor],
+    gates: Sequence[Tensor],
+    active: int,
+) -> Tensor:
+    """Importance and load loss, summed over the layers."""
+    losses = [
+        squared_variation(opened.sum(dim=0))
+        + squared_variation(expected_load(clean, with_noise, spread, active=active))
+        for clean, with_noise, spread, opened in zip(scores, tried, spreads, gates, strict=True)
+    ]
+    return torch.stack(losses).sum()
+
+
+def gate_distance(scores: Sequence[Tensor], wanted: Sequence[Tensor]) -> Tensor:
+    """KL(label || softmax of the scores), nats, mean over the batch, summed over the layers."""
+    losses = [
+        functional.kl_div(torch.log_softmax(layer, dim=1), label, reduction="batchmean")
+        for layer, label in zip(scores, wanted, strict=True)
+    ]
+    return torch.stack(losses).sum()

@@ -1,0 +1,43 @@
+"""Pure. How the offline stage learns."""
+
+from typing import Annotated
+
+import msgspec
+
+Positive = Annotated[float, msgspec.Meta(gt=0)]
+NotNegative = Annotated[float, msgspec.Meta(ge=0)]
+Count = Annotated[int, msgspec.Meta(ge=0)]
+Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
+
+
+class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the offline stage learns. The authors give none of these values."""
+
+    joint_epochs: Count = 10
+    ability_epochs: Count = 10
+    """0: no ability-enhancing training."""
+    learning_rate: Positive = 1e-3
+    """Adam's; the highest, where it is not constant."""
+    one_cycle: bool = False
+    """Whether the rate follows `cycle`, over both stages together."""
+    mirrors: bool = False
+    """Whether an image and its mirror image are of one class: then half of them are mirrored."""
+    shift: Count = 0
+    """Pixels by which an image may move and stay of its class."""
+    bfloat16: bool = False
+    """Whether passes are in bfloat16: faster where the processor has AMX, slower elsewhere."""
+    distilled: Share = 0.0
+    """Share of the loss that asks for the teacher's answers and not for the labels."""
+    batch: Annotated[int, msgspec.Meta(ge=2)] = 64
+    balance: NotNegative = 0.01
+    """Weight of the balance losses."""
+    guidance: NotNegative = 1.0
+    """Weight of KL(gate label || gates) in the second stage."""
+    away: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.5
+    """Largest share of a layer's modules that is away in a step."""
+    sandwich: bool = False
+    quiet: float = 0.0
+    rehearsed: Share = 0.0
+    """Share of the batches that are as a device's data: of few classes, which it knows, and with
+    the modules that these need most. The others are of all classes."""
+    modules_per_task: Annotated[int, msgspec.Meta(ge=1)] = 3
