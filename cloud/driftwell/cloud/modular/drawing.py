@@ -48,15 +48,6 @@ def draw_present(
     return present
 
 
-def few_classes(targets: Tensor, like: Tensor, generator: torch.Generator) -> Tensor:
-    """As many samples as another batch has, with repeats, of two classes or more."""
-    classes = int(targets.max()) + 1
-    count = int(torch.randint(min(2, classes), classes + 1, (), generator=generator))
-    own = torch.randperm(classes, generator=generator)[:count]
-    places = torch.isin(targets, own).nonzero().flatten()
-    return places[torch.randint(len(places), (len(like),), generator=generator)]
-
-
 def batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
     """Numbers of all samples in a drawn order; a last batch of one is left out."""
     order = torch.randperm(count, generator=generator)

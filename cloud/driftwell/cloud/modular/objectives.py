@@ -6,19 +6,23 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from driftwell.cloud.modular.offline_settings import OfflineSettings
 from driftwell.models.modular.gating import expected_load, squared_variation
 
 
-def label_loss(
-    answers: Tensor, labels: Tensor, wanted: Tensor | None, prior: Tensor, settings: OfflineSettings
-) -> Tensor:
-    """Cross-entropy with the labels, and with the teacher's answers."""
+def answer_loss(answers: Tensor, labels: Tensor, wanted: Tensor | None, distilled: float) -> Tensor:
+    """Cross-entropy of answers (N, C) with labels (N,) and a teacher's answers (N, C); nats.
+
+    Args:
+        answers: Logits.
+        labels: Classes.
+        wanted: The teacher's logits; None: labels alone.
+        distilled: Share of the loss that is the teacher's.
+    """
     by_label = functional.cross_entropy(answers, labels)
     if wanted is None:
         return by_label
-    by_teacher = functional.cross_entropy(answers, torch.softmax(wanted + prior, dim=1))
-    return torch.lerp(by_label, by_teacher, settings.distilled)
+    by_teacher = functional.cross_entropy(answers, torch.softmax(wanted, dim=1))
+    return torch.lerp(by_label, by_teacher, distilled)
 
 
 def answers_of(teacher: nn.Module, images: Tensor) -> Tensor:

@@ -37,7 +37,4 @@ class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Largest share of a layer's modules that is away in a step."""
     sandwich: bool = False
     quiet: float = 0.0
-    rehearsed: Share = 0.0
-    """Share of the batches that are as a device's data: of few classes, which it knows, and with
-    the modules that these need most. The others are of all classes."""
     modules_per_task: Annotated[int, msgspec.Meta(ge=1)] = 3

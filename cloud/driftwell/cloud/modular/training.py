@@ -11,7 +11,6 @@ A sub-task is a class: devices see some of the classes, and need their modules.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final
 
 import numpy as np
 import torch
@@ -19,17 +18,13 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from driftwell.cloud.modular.ability import assign_modules, gate_labels, tasks_per_module
-from driftwell.cloud.modular.drawing import batches, draw_present, few_classes, module_sizes
-from driftwell.cloud.modular.objectives import answers_of, gate_distance, imbalance, label_loss
+from driftwell.cloud.modular.drawing import batches, draw_present, module_sizes
+from driftwell.cloud.modular.objectives import answer_loss, answers_of, gate_distance, imbalance
 from driftwell.cloud.modular.offline_settings import OfflineSettings
 from driftwell.models.augmentation import augment
 from driftwell.models.modular.gating import noisy
 from driftwell.models.modular.network import ModularNetwork
-from driftwell.models.modular.prior import log_prior
 from driftwell.models.training import cycle
-
-SMOOTHING: Final = 0.1
-"""Of the shares of classes in a batch."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -187,12 +182,7 @@ def _epoch(
     sizes = module_sizes(network)
     # From the one generator, whose state is all that a run to be resumed has to keep.
     views = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
-    parts = [
-        few_classes(targets, part, generator)
-        if torch.rand((), generator=generator).item() < settings.rehearsed
-        else part
-        for part in batches(len(inputs), settings.batch, generator)
-    ]
+    parts = list(batches(len(inputs), settings.batch, generator))
     for done, chosen in enumerate(parts):
         if settings.one_cycle:
             share = span[0] + (span[1] - span[0]) * (done + 0.5) / len(parts)
@@ -216,21 +206,17 @@ def _epoch(
             if settings.sandwich:
                 told.append(network.answer(images, network.gates(opened)))
             wanted = None if teacher is None else answers_of(teacher, images)
-        prior = torch.zeros(told[0].shape[1])
-        if settings.rehearsed:
-            known = log_prior(labels.numpy(), len(prior), SMOOTHING)
-            prior = torch.from_numpy(known)
-        answer_loss = torch.stack(
-            [label_loss(one.float() + prior, labels, wanted, prior, settings) for one in told]
+        lost = torch.stack(
+            [answer_loss(one.float(), labels, wanted, settings.distilled) for one in told]
         ).mean()
         if guides is None:
             extra = settings.balance * imbalance(scores, tried, spreads, gates, network.active)
         else:
             extra = settings.guidance * gate_distance(scores, [guide[labels] for guide in guides])
         optimiser.zero_grad(set_to_none=True)
-        (answer_loss + extra).backward()
+        (lost + extra).backward()
         optimiser.step()
-        losses.append(float(answer_loss.detach()))
+        losses.append(float(lost.detach()))
         seen += len(chosen)
         progress(seen, len(inputs))
     network.eval()

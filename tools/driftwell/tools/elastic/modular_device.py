@@ -55,6 +55,11 @@ class ModularDevice:
         """Of all modules it has fetched; those it does not run now are kept on its disk."""
         self._head: State | None = None
 
+    @property
+    def held(self) -> tuple[tuple[int, ...], ...]:
+        """For each layer the numbers of the modules it runs."""
+        return self._network.held
+
     def fetch_bytes(self, catalogue: Catalogue) -> list[NDArray[np.float64]]:
         """What it would fetch to run each module of the whole model, for each layer (modules,)."""
         return [

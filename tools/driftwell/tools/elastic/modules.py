@@ -29,6 +29,7 @@ from driftwell.cloud.modular.planner import (
     choose_greedily,
     plan_modules,
 )
+from driftwell.cloud.modular.refining import Tenant, refine
 from driftwell.cloud.modular.training import train_offline
 from driftwell.messages.errors import InfeasibleBudgetError
 from driftwell.messages.images import Pixels
@@ -68,6 +69,8 @@ class ModuleSettings:
     local: LocalSettings = field(
         default_factory=lambda: LocalSettings(Effort(epochs=10, rate=0.001, batch=16))
     )
+    refinement: int = 600
+    """Batches with which the sub-models of the first step are trained in the cloud."""
     least_importance: float = 0.02
     """Below this a device's data do not need a module: it is not fetched, whatever the budget."""
     is_exact: bool = True
@@ -111,29 +114,35 @@ class ElasticModules:
         install(self._whole, made[key])
         self._costs = measure_costs(self._whole, self._world.problem.shape)
         self._trunk_bytes = sum(array.nbytes for array in read_trunk(self._whole).values())
-        modules = {
-            (layer, module): read_module(self._whole, layer, module)
-            for layer, held in enumerate(self._whole.held)
-            for module in held
-        }
-        self._catalogue = Catalogue(modules, settings.fold)
+        self._catalogue = self._new_catalogue()
         smallest = derive(self._whole, smallest_choice(self._whole))
         self._devices = [
             ModularDevice(smallest, prepare, problem.classes) for _ in self._world.devices
         ]
         self._footprints: dict[int, Footprint] = {}
-        self._probe = proxy.at(np.arange(min(PROBE, len(proxy))))
+        # Of each device's classes: it tells the cloud which these are.
+        self._probes = [
+            proxy.at(np.flatnonzero(np.isin(proxy.labels, device.classes))[:PROBE])
+            for device in self._world.devices
+        ]
 
     def step(self, number: int) -> Traffic:
         """Derive, fetch, train and send for each device; then fold in what came."""
         up = down = 0
         arrived: dict[Address, list[Contribution]] = defaultdict(list)
+        wanted = []
         for place, (device, own) in enumerate(zip(self._devices, self._world.devices, strict=True)):
             importance = device.importance(own.steps[number])
+            wanted.append(importance)
             up += sum(layer.nbytes // 2 for layer in importance)  # as float32
             self._derive(place, own.budget, importance)
+        if number == 0 and self._settings.refinement:
+            self._refine()
+            up += len(self._devices) * 2 * self._world.problem.classes  # who has which classes
+        for place, (device, own) in enumerate(zip(self._devices, self._world.devices, strict=True)):
+            importance = wanted[place]
             down += device.fetch(self._catalogue) + (self._trunk_bytes if number == 0 else 0)
-            down += device.settle(self._probe)
+            down += device.settle(self._probes[place])
             seed = [self._seed, DRAWS, number, place]
             device.learn(own.steps[number], self._settings.local, seed=seed)
             for learned in device.report(self._catalogue, importance):
@@ -152,6 +161,30 @@ class ElasticModules:
     def footprint(self, device: int) -> Footprint:
         """Of the device's sub-model, as it was measured when it was derived."""
         return self._footprints[device]
+
+    def _new_catalogue(self) -> Catalogue:
+        modules = {
+            (layer, module): read_module(self._whole, layer, module)
+            for layer, held in enumerate(self._whole.held)
+            for module in held
+        }
+        return Catalogue(modules, self._settings.fold)
+
+    def _refine(self) -> None:
+        """Train the sub-models that were just derived; their devices have fetched nothing yet."""
+        world, pretrained = self._world, self._pretrained
+        offline = msgspec.structs.replace(self._settings.offline, **asdict(world.problem.views))
+        tenants = [
+            Tenant(tuple(frozenset(layer) for layer in device.held), frozenset(own.classes))
+            for device, own in zip(self._devices, world.devices, strict=True)
+        ]
+        refine(
+            self._whole, pretrained.preparation(world.proxy.images), world.proxy.labels, tenants,
+            offline, steps=self._settings.refinement, seed=self._seed, teacher=pretrained.module(),
+        )  # fmt: skip
+        self._catalogue = self._new_catalogue()
+        for device, tenant in zip(self._devices, tenants, strict=True):
+            device.take(self._whole, tenant.modules)
 
     def _derive(self, place: int, budget: Budget, importance: Importance) -> None:
         """Give a device the best sub-model that is measured within its limits.

@@ -22,7 +22,7 @@ from driftwell.tools.elastic.training import accuracy
 from driftwell.tools.elastic.weights import state_of, weight_bytes
 from driftwell.tools.elastic.world import World, make_world
 
-RULES: Final = 1
+RULES: Final = 2
 """Count up when a world or a baseline changes: results of before are not taken again."""
 
 Tell = Callable[[str], None]
