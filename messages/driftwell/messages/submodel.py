@@ -42,15 +42,15 @@ class SubModelManifest(msgspec.Struct, frozen=True, kw_only=True):
     model: Digest
     """The modular bundle it is of."""
     version: Annotated[int, msgspec.Meta(ge=1, le=MAX_COUNT)]
-    """Rises with every sub-model of this device."""
+    """Rises with every sub-model of this device; the same may be signed anew, to expire later."""
     created_ns: Nanoseconds
     expires_ns: Nanoseconds
     layers: Annotated[tuple[ModuleLayer, ...], msgspec.Meta(min_length=1, max_length=MAX_LAYERS)]
     """For each module layer of the bundle its modules, ascending."""
     costs: Amounts
-    """What it takes of each resource, as the cloud measured it."""
+    """What it takes of each resource: bytes, and the device's milliseconds, as reckoned here."""
     limits: Amounts
-    """The device's limits it was planned with."""
+    """The device's limits it was planned with, in the same units."""
 
 
 class SubModel(Envelope, frozen=True, kw_only=True, tag="submodel"):

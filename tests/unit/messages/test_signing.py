@@ -6,12 +6,13 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.golden.fixed_messages import HEAD, KEY, MANIFEST, PUBLIC_KEY
+from tests.modular_strategies import submodel_manifests
 from tests.strategies import keys, manifests
 from tests.unit.messages.tampering import fields_of
 
-from driftwell.messages import Head, Manifest
+from driftwell.messages import Head, Manifest, SubModel, SubModelManifest
 from driftwell.messages.errors import DeltaError, MalformedError
-from driftwell.messages.signing import sign_manifest, verify_head
+from driftwell.messages.signing import sign_manifest, verify_head, verify_submodel
 
 OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
 OTHER_PUBLIC_KEY = OTHER_KEY.public_key().public_bytes_raw()
@@ -30,6 +31,21 @@ def test_a_signed_manifest_comes_back(manifest: Manifest, key: Ed25519PrivateKey
     head = msgspec.structs.replace(HEAD, manifest=encoded, signature=signature, key=public)
 
     assert manifest == verify_head(head, public)
+
+
+@given(manifests(), submodel_manifests())
+def test_a_version_is_no_sub_model(version: Manifest, submodel: SubModelManifest) -> None:
+    """One key signs both, so neither must be read as the other, whoever sends it on."""
+    encoded, signature = sign_manifest(version, KEY)
+    sent_on = SubModel(
+        device=HEAD.device, session=HEAD.session, seq=1, clock_ns=HEAD.clock_ns, model=HEAD.model,
+        manifest=encoded, signature=signature, key=PUBLIC_KEY,
+    )  # fmt: skip
+    with pytest.raises(MalformedError):
+        verify_submodel(sent_on, PUBLIC_KEY)
+
+    with pytest.raises(MalformedError):
+        verify_head(signed(sign_manifest(submodel, KEY)[0]), PUBLIC_KEY)
 
 
 def test_the_signature_is_plain_ed25519_over_the_bytes() -> None:
