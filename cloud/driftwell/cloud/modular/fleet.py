@@ -119,10 +119,10 @@ class Member:
         """Whether there is still no sub-model within the present limits."""
         if self.refused is None:
             return False
-        needs = self.refused.needs
-        if not self.refused.is_proven or DOWNLOAD in needs:  # what it holds may have changed
-            return self.refused.limits == self.limits
-        return any(self.limits.get(name, math.inf) < need for name, need in needs.items())
+        least = {name: costs[name] for name, costs in self.refused.smallest.items()}
+        least.pop(DOWNLOAD, None)  # it depends on what the device holds, which changes
+        is_too_low = any(self.limits.get(name, math.inf) < cost for name, cost in least.items())
+        return is_too_low or self.refused.limits == self.limits
 
 
 class Fleet:
@@ -131,6 +131,7 @@ class Fleet:
     def __init__(self, layout: Layout, settings: FleetSettings, *, limit: int) -> None:
         """Begin without devices; more than `limit` are not remembered, and not planned for."""
         self._layout = layout
+        self._whole, self._fallback = layout.whole, layout.spent(layout.fallback)
         self._settings = settings
         self._limit = limit
         self.members: dict[str, Member] = {}
@@ -183,8 +184,8 @@ class Fleet:
         member.limits = present_limits(
             declared,
             telemetry.resources,
-            running=running or self._layout.spent(self._layout.fallback),
-            whole=self._layout.whole,
+            running=running or self._fallback,
+            whole=self._whole,
             scale=member.scale,
             settings=self._settings.pressure,
         )
@@ -251,7 +252,7 @@ class Fleet:
     def _running(self, member: Member) -> Mapping[str, float] | None:
         """What the sub-model that answers there takes; None: one that is not known."""
         if member.running == 0:
-            return self._layout.spent(self._layout.fallback)
+            return self._fallback
         return member.costs.get(member.running)
 
     def _is_to_be_refreshed(self, member: Member, catalogue: Catalogue, now_ns: int) -> bool:
@@ -260,12 +261,13 @@ class Fleet:
         Who still fetches is let finish: if what it fetches changed all the time, it never would.
         """
         manifest = member.manifest
-        if manifest is None or not has_news(manifest, catalogue):
+        if manifest is None:
             return False
         waited_s = (now_ns - manifest.created_ns) / 1e9
-        may_be = waited_s >= self._settings.refresh_s or waited_s < 0  # a clock went back
+        if 0 <= waited_s < self._settings.refresh_s:  # below 0: a clock went back
+            return False
         has_it = member.running == manifest.version
-        return may_be and (has_it or not is_served(manifest, catalogue))
+        return has_news(manifest, catalogue) and (has_it or not is_served(manifest, catalogue))
 
 
 def _held(held: Sequence[Sequence[int]], sizes: Sequence[int]) -> dict[Address, int]:

@@ -26,6 +26,7 @@ from driftwell.cloud.modular.planner import (
     ModulePlan,
     ResourceCost,
     plan_modules,
+    watch_plan,
 )
 from driftwell.cloud.modular.registry import ModuleRegistry, StoredSubModel
 from driftwell.cloud.modular.settings import ModuleSettings
@@ -187,7 +188,7 @@ class ModuleKeeper:
             created_ns=now_ns,
             expires_ns=now_ns + self._lifetime_ns,
             layers=layers,
-            costs=_in_device_units(plan.costs, member.scale),
+            costs=_in_device_units(watch_plan(plan).costs, member.scale),
             limits=_in_device_units(plan.limits, member.scale),
         )
         stored = self._sign(manifest)
@@ -291,9 +292,5 @@ def _delta_of(update: ModuleUpdate, base: Arrays) -> Delta:
 
 
 def _in_device_units(amounts: Mapping[str, float], scale: float) -> dict[str, float]:
-    """Milliseconds as the device counts them; a download is over when the sub-model is there."""
-    return {
-        name: amount * scale if name == LATENCY else amount
-        for name, amount in amounts.items()
-        if name != DOWNLOAD
-    }
+    """Milliseconds as the device counts them."""
+    return {name: amount * scale if name == LATENCY else amount for name, amount in amounts.items()}

@@ -98,3 +98,21 @@ def test_an_older_sub_model_tells_how_fast_a_device_is(tmp_path: Path) -> None:
         site.tell(limits=memory(130), submodel=1, latency_ms=24.0)
 
         assert site.keeper.fleet.members["cam-1"].scale == pytest.approx(2.0)
+
+
+def test_limits_that_are_short_together_are_tried_again(tmp_path: Path) -> None:
+    """Where each alone is enough, other limits may be enough together."""
+    with open_site(tmp_path) as site:
+        site.tell(limits=memory(120))
+        derivation = site.keeper.next_derivation()
+        assert derivation is not None
+        together = InfeasibleBudgetError(
+            {"memory_bytes": 150.0}, {"memory_bytes": 120.0},
+            {"memory_bytes": {"memory_bytes": 100.0}},
+        )  # fmt: skip
+        site.keeper.infeasible(derivation, together)
+        site.tell(limits=memory(120))
+        assert site.keeper.next_derivation() is None
+        site.tell(limits=memory(121))
+
+        assert site.keeper.next_derivation() is not None

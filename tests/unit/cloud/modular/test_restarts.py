@@ -91,3 +91,22 @@ def test_a_cloud_that_lost_its_registry_counts_on_from_what_runs(tmp_path: Path)
 
     assert manifest is not None
     assert manifest.version == 8
+
+
+def test_a_limit_of_downloads_that_rose_is_seen_after_a_restart(tmp_path: Path) -> None:
+    """The limits a sub-model was planned with are all in its manifest."""
+    small, large = ModelLimits(download_bytes=2000), ModelLimits(download_bytes=10**6)
+    with open_site(tmp_path) as site:
+        bundle = site.bundle
+        site.tell(limits=small)
+        first = site.derive()
+    with open_site(tmp_path, bundle) as again:
+        again.tell(limits=large, submodel=1)
+        again.wait(31)
+        again.tell(limits=large, submodel=1)
+        second = again.derive()
+
+    assert first is not None
+    assert first.limits == {"download_bytes": 2000.0}
+    assert second is not None
+    assert sum(map(len, second.layers)) > sum(map(len, first.layers))
