@@ -20,8 +20,8 @@ from driftwell.edge.lessons import Lessons
 from driftwell.edge.modules import Modules
 from driftwell.edge.settings import LearningSettings
 from driftwell.edge.submodels import Part
-from driftwell.messages.blob import Arrays, in_order
-from driftwell.messages.delta import Delta, encode_delta
+from driftwell.messages.blob import Arrays, encode_difference
+from driftwell.messages.delta import Delta
 from driftwell.messages.images import Pixels
 from driftwell.models.modular.learning import head_of, learn
 from driftwell.models.modular.pieces import read_module
@@ -30,8 +30,6 @@ from driftwell.models.training import MIN_BATCH, Effort
 
 BITS: Final = 4
 """Of a value in what is told."""
-LEAST_BYTES: Final = 512
-"""Of a difference: its frame and steps need some, however small the module."""
 NICENESS: Final = 10
 """How much the thread that trains gives way to the one that answers, where the system can."""
 
@@ -116,11 +114,7 @@ class Learner:
 
 def _difference(before: Arrays, after: Arrays) -> Delta | None:
     """The difference in few bits; None: there is none."""
-    values = sum(array.size for array in before.values())
-    if not values:
-        return None
-    limit_bytes = max(LEAST_BYTES, values * BITS // 8)
-    delta = encode_delta(in_order(before), in_order(after), limit_bytes=limit_bytes)
+    delta = encode_difference(before, after, bits=BITS)
     return delta if delta.entries else None
 
 

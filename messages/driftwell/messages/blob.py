@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftwell.messages.arrays import NamedArrays, pack_arrays, require_finite, unpack_arrays
-from driftwell.messages.delta import Delta, apply_delta
+from driftwell.messages.delta import Delta, apply_delta, encode_delta
 from driftwell.messages.digest import digest_arrays
 from driftwell.messages.envelope import Count, Digest, Envelope
 from driftwell.messages.errors import ArrayError, DeltaError, MalformedError, RefusalCode
@@ -24,6 +24,8 @@ from driftwell.messages.telemetry import MAX_LAYERS
 MAX_WANTS: Final = 4096
 MAX_STEPS: Final = 64
 """Differences one after the other in a content."""
+LEAST_BYTES: Final = 512
+"""Of a difference: its frame and steps need some, however small the module."""
 CHUNK_BYTES: Final = 65_536
 """Of a content in a message, as this implementation cuts it."""
 
@@ -87,6 +89,22 @@ def encode_whole(piece: Arrays) -> bytes:
 def encode_steps(deltas: tuple[Delta, ...]) -> bytes:
     """The content that leads from one piece to another by 1 to MAX_STEPS differences."""
     return msgspec.msgpack.encode(Content(deltas=deltas))
+
+
+def encode_difference(before: Arrays, after: Arrays, *, bits: float) -> Delta:
+    """What leads from a piece to another one of its module, in few bits a value.
+
+    Args:
+        before: Any order of names.
+        after: Of the same names and shapes.
+        bits: Of a value, at most; but LEAST_BYTES are allowed in any case.
+
+    Raises:
+        ArrayError: if names or shapes differ, or a difference is not finite.
+    """
+    values = sum(array.size for array in before.values())
+    limit = max(LEAST_BYTES, int(values * bits / 8))
+    return encode_delta(in_order(before), in_order(after), limit_bytes=limit)
 
 
 def decode_content(

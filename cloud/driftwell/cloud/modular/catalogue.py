@@ -20,16 +20,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from driftwell.cloud.modular.aggregation import Arrays, Contribution, fold_in
-from driftwell.messages.blob import MAX_STEPS, in_order
-from driftwell.messages.delta import Delta, apply_delta, encode_delta
+from driftwell.messages.blob import MAX_STEPS, encode_difference, in_order
+from driftwell.messages.delta import Delta, apply_delta
 from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import ArrayError, DeltaError, RefusalCode
 
 Address = tuple[int, int]
 """Number of the module layer, and of the module in it."""
 
-LEAST_BYTES: Final = 512
-"""Of a difference: its frame and steps need some, however small the module."""
 MAX_RETIRED: Final = 65_536
 """Pieces that are no longer kept and still known by their names, so that an update of one is
 told from one of nowhere; the oldest are forgotten first."""
@@ -264,22 +262,6 @@ class Catalogue:
 
     def _is_kept(self, address: Address, version: int) -> bool:
         return self.version(address) - version < len(self._kept[address])
-
-
-def encode_difference(before: Arrays, after: Arrays, *, bits: float) -> Delta:
-    """What leads from a piece to another one of its module, in few bits a value.
-
-    Args:
-        before: Any order of names.
-        after: Of the same names and shapes.
-        bits: Of a value, at most; but LEAST_BYTES are allowed in any case.
-
-    Raises:
-        ArrayError: if names or shapes differ, or a difference is not finite.
-    """
-    values = sum(array.size for array in before.values())
-    limit = max(LEAST_BYTES, int(values * bits / 8))
-    return encode_delta(in_order(before), in_order(after), limit_bytes=limit)
 
 
 def _distance(before: Arrays, after: Arrays) -> float:
