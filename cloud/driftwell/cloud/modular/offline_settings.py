@@ -36,5 +36,8 @@ class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     away: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.5
     """Largest share of a layer's modules that is away in a step."""
     sandwich: bool = False
+    """Whether all modules learn beside those of the sub-model in each step, as the sandwich rule
+    asks (Yu and Huang, 2019): twice the time, and the whole network loses nothing."""
     quiet: float = 0.0
+    """Added to the noise scales in front of their softplus; below 0 for less noise."""
     modules_per_task: Annotated[int, msgspec.Meta(ge=1)] = 3
