@@ -39,7 +39,7 @@ def model_limits() -> SearchStrategy[ModelLimits]:
     return st.builds(
         ModelLimits,
         memory_bytes=unset | st.integers(1, MAX_COUNT),
-        latency_ms=unset | st.floats(0, exclude_min=True, allow_nan=False),
+        latency_ms=unset | st.floats(0, exclude_min=True, allow_nan=False, allow_infinity=False),
         download_bytes=unset | st.integers(1, MAX_COUNT),
     )
 

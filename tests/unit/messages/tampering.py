@@ -48,6 +48,8 @@ def appended_field(message: Message, name: str, encoded_value: bytes) -> bytes:
     """The message with one more field, whose value is given as encoded bytes."""
     payload = msgspec.msgpack.encode(message)
     size = len(fields_of(message))
-    assert payload[0] == 0x80 + size, "a map of at most 15 fields, counted in its first byte"
-    header = b"\xde" + (size + 1).to_bytes(2, "big")
-    return header + payload[1:] + msgspec.msgpack.encode(name) + encoded_value
+    # A map counts its fields in its first byte, or in the two bytes behind it.
+    head = b"\xde" + size.to_bytes(2, "big") if payload[0] == 0xDE else bytes([0x80 + size])
+    assert payload.startswith(head)
+    longer = b"\xde" + (size + 1).to_bytes(2, "big")
+    return longer + payload[len(head) :] + msgspec.msgpack.encode(name) + encoded_value
