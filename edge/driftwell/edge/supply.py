@@ -107,6 +107,8 @@ class Supply:
             ArrayError: as `Fetching.take`; what is there of the piece is forgotten.
         """
         former = self.fetching.beginning(blob.piece)
+        if self.fetching.part(blob.piece) is None and blob.piece in self:
+            return False  # of a question from before a restart
         try:
             step = self.fetching.take(blob, now_s)
         except ArrayError:

@@ -24,6 +24,7 @@ from driftwell.edge.module_loops import _switch
 from driftwell.edge.pieces import PieceStore
 from driftwell.edge.spool import Spool
 from driftwell.edge.submodels import Part
+from driftwell.messages.blob import encode_whole
 from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import WireError
 from driftwell.messages.submodel import ModuleRef
@@ -102,3 +103,19 @@ def test_a_model_may_have_many_layers(tmp_path: Path) -> None:
 
     assert store.put(part, arrays, keep=())
     assert PieceStore(tmp_path, 10_000, model="a" * 64).parts == (part,)
+
+
+def test_a_chunk_that_comes_after_a_restart_is_no_offence(bundles: Bundles, spool: Spool) -> None:
+    """The broker kept it while the device was away, and its piece is there already."""
+    first = start(bundles, spool)
+    order(first, make_manifest(bundles.cloud, 1, CHOSEN))
+    supply_all(first, bundles)
+    pieces = modular_pieces.pieces_of(bundles.cloud)
+    held = modules_of(first).supply.store.parts[0].piece
+
+    device = start(bundles, spool)
+    for blob in modular_pieces.make_blobs(held, encode_whole(pieces[held])):
+        modules_of(device).take_blob(blob)
+
+    assert codes(device) == []
+    assert modules_of(device).supply.received_bytes == 0
