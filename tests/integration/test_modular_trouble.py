@@ -1,5 +1,6 @@
 """A cloud with a modular model goes on: without a disk, and with questions that make no sense."""
 
+import asyncio
 from pathlib import Path
 
 import pytest
@@ -8,10 +9,12 @@ from tests import tiny
 from tests.brokers import eventually
 from tests.integration.test_modular_cloud import DEVICE, WITHIN_S, open_cloud
 
+from driftwell.broker import Outcome
 from driftwell.cloud.metrics import ConsumerCollector
 from driftwell.cloud.modular import loops
-from driftwell.cloud.modular.registry import read_refusals, read_registry
+from driftwell.cloud.modular.registry import StoredSubModel, read_refusals, read_registry
 from driftwell.messages import Fetch, ModelLimits, Want
+from driftwell.messages.topics import Kind, device_topic
 
 UNKNOWN = Want(layer=0, module=0, piece="0" * 64)
 
@@ -35,6 +38,31 @@ async def test_a_full_disk_ends_no_loop(tmp_path: Path, monkeypatch: pytest.Monk
 
         with read_registry(tmp_path / "cloud") as database:
             assert read_refusals(database) == []
+
+
+async def test_a_broker_that_is_away_is_asked_for_one_device(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The others' sub-models wait with it, and are not read and encoded for nothing."""
+    tried: list[str] = []
+
+    async def publish(_consumer: object, _connection: object, topic: str, *_: object) -> Outcome:
+        tried.append(topic)
+        await asyncio.sleep(0)
+        return Outcome.SPOOLED
+
+    monkeypatch.setattr(loops, "RETRY_S", 0.02)
+    async with open_cloud(tmp_path) as (_, consumer):
+        await eventually(lambda: consumer.keeper is not None, WITHIN_S)
+        assert consumer.keeper is not None
+        monkeypatch.setattr(loops, "publish", publish)
+        for device in ("cam-1", "cam-2"):
+            consumer.keeper.registry.put_submodel(StoredSubModel(device, 1, b"", bytes(64)))
+        consumer.keeper.unpublished |= {"cam-1", "cam-2"}
+        await eventually(lambda: len(tried) > 2, WITHIN_S)
+
+        assert consumer.keeper.unpublished == {"cam-1", "cam-2"}
+    assert set(tried) == {device_topic("default", "cam-1", Kind.SUBMODEL)}
 
 
 async def test_a_question_for_many_pieces_that_are_unknown_is_refused_once(tmp_path: Path) -> None:

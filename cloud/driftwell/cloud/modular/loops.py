@@ -61,8 +61,8 @@ async def submodel_loop(consumer: Consumer, keeper: ModuleKeeper, connection: Co
                 break
             if stored is None:
                 keeper.unpublished.discard(device)
-            else:
-                await publish_submodel(consumer, keeper, connection, stored)
+            elif not await publish_submodel(consumer, keeper, connection, stored):
+                break
 
 
 async def serve_loop(consumer: Consumer, keeper: ModuleKeeper, connection: Connection) -> None:
@@ -90,8 +90,11 @@ async def serve_loop(consumer: Consumer, keeper: ModuleKeeper, connection: Conne
 
 async def publish_submodel(
     consumer: Consumer, keeper: ModuleKeeper, connection: Connection, stored: StoredSubModel
-) -> None:
-    """Publish a device's sub-model; without an answer it is published again (`submodel_loop`)."""
+) -> bool:
+    """Publish a device's sub-model; whether the broker answered.
+
+    If not, it is published again (`submodel_loop`).
+    """
     keeper.unpublished.add(stored.device)
     message = SubModel(
         device=stored.device,
@@ -114,9 +117,12 @@ async def publish_submodel(
             hint="raise message_limit_bytes here, on the devices and at the broker",
         )
         keeper.unpublished.discard(stored.device)
-        return
-    if await publish(consumer, connection, topic, payload, Kind.SUBMODEL) is not Outcome.SPOOLED:
-        keeper.unpublished.discard(stored.device)
+        return True
+    if await publish(consumer, connection, topic, payload, Kind.SUBMODEL) is Outcome.SPOOLED:
+        keeper.unpublished.add(stored.device)  # an older one may have been answered meanwhile
+        return False
+    keeper.unpublished.discard(stored.device)
+    return True
 
 
 async def _serve_one(

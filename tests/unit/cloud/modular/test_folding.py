@@ -1,5 +1,6 @@
 """What an update costs, and what it must not do to a module."""
 
+import sqlite3
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +27,20 @@ def test_what_an_update_writes_does_not_grow(tmp_path: Path) -> None:
 
         assert site.keeper.catalogue.version(HERE) == 12
         assert written[-1] == written[3] <= 4
+
+
+def test_a_full_disk_folds_nothing(tmp_path: Path) -> None:
+    """Neither on the disk nor in memory; the same update counts as soon as there is room."""
+    with open_site(tmp_path) as site:
+        update = site.update(HERE)
+        site.registry._database.execute("PRAGMA query_only = ON")
+        with pytest.raises(sqlite3.OperationalError):
+            site.send(update)
+        assert site.keeper.catalogue.version(HERE) == 0
+        site.registry._database.execute("PRAGMA query_only = OFF")
+        site.send(update)
+
+        assert site.keeper.catalogue.version(HERE) == 1
 
 
 def test_a_variance_below_0_is_refused() -> None:
