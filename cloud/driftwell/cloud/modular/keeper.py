@@ -34,7 +34,7 @@ from driftwell.messages.arrays import unpack_arrays
 from driftwell.messages.blob import Fetch, in_order
 from driftwell.messages.delta import Delta, encode_delta
 from driftwell.messages.envelope import MAX_COUNT
-from driftwell.messages.errors import ArrayError, InfeasibleBudgetError, WireError
+from driftwell.messages.errors import ArrayError, InfeasibleBudgetError, RefusalCode, WireError
 from driftwell.messages.signing import read_submodel, sign_manifest
 from driftwell.messages.state import State
 from driftwell.messages.submodel import SubModelManifest
@@ -118,6 +118,7 @@ class ModuleKeeper:
     def take_telemetry(self, telemetry: Telemetry, payload: bytes) -> None:
         """Note what a device's data use, and its limits; what makes no sense is quarantined."""
         if telemetry.model != self._model:
+            self.counters[f"refused:{RefusalCode.WRONG_MODEL}"] += 1
             return
         try:
             self.fleet.read(telemetry, now_s=self._wall_ns() / 1e9)

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from tests.unit.cloud.modular.keeping import Site, open_site
+from tests.unit.cloud.modular.keeping import Site, open_site, telemetry
 
 from driftwell.cloud.modular.catalogue import FoldSettings
 from driftwell.cloud.modular.serving import serve
@@ -110,3 +110,13 @@ def test_a_limit_of_downloads_that_rose_is_seen_after_a_restart(tmp_path: Path) 
     assert first.limits == {"download_bytes": 2000.0}
     assert second is not None
     assert sum(map(len, second.layers)) > sum(map(len, first.layers))
+
+
+def test_a_device_of_another_bundle_leaves_a_trace(tmp_path: Path) -> None:
+    """Nothing is planned for it, and it is counted as what it is."""
+    with open_site(tmp_path) as site:
+        site.say(telemetry("b" * 64))
+
+        assert site.derive() is None
+        assert site.counters["refused:wrong-model"] == 1
+        assert site.keeper.fleet.members == {}
