@@ -67,9 +67,9 @@ class ModuleSettings:
     """Views are the problem's."""
     fold: FoldSettings = field(default_factory=FoldSettings)
     local: LocalSettings = field(
-        default_factory=lambda: LocalSettings(Effort(epochs=10, rate=0.001, batch=16))
+        default_factory=lambda: LocalSettings(Effort(epochs=5, rate=0.0005, batch=16))
     )
-    refinement: int = 600
+    refinement: int = 1000
     """Batches with which the sub-models of the first step are trained in the cloud."""
     least_importance: float = 0.02
     """Below this a device's data do not need a module: it is not fetched, whatever the budget."""
