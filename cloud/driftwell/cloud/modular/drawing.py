@@ -1,6 +1,11 @@
-"""What the offline stage draws: batches, and which modules are there in a step."""
+"""Sub-models to train with, drawn as devices get them: within a limit, and by what is needed most.
 
-from collections.abc import Iterator, Sequence
+Small modules stand in front, large ones behind, where images are small. A device with little memory
+gets nearly all of the first and hardly any of the last; to be good, that has to be trained. An even
+share of each layer is what no plan ever gives.
+"""
+
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -10,27 +15,29 @@ from driftwell.models.modular.pieces import read_module
 
 
 def module_sizes(network: ModularNetwork) -> list[Tensor]:
-    """Values of each module, for each layer (modules,)."""
-    return [
-        torch.tensor(
-            [
-                sum(one.size for one in read_module(network, layer, module).values())
-                for module in held
-            ]
-        ).float()
-        for layer, held in enumerate(network.held)
-    ]
+    """Values of each module that a network holds, for each layer float64 (modules,)."""
+    sizes = []
+    for layer, held in enumerate(network.held):
+        pieces = [read_module(network, layer, module).values() for module in held]
+        sizes.append(torch.tensor([sum(one.size for one in own) for own in pieces]).double())
+    return sizes
 
 
-def draw_present(
+def draw_sub_model(
     scores: Sequence[Tensor], sizes: Sequence[Tensor], away: float, generator: torch.Generator
 ) -> list[Tensor]:
-    """Who is there in this step, for each layer bool (modules,): a sub-model as devices get them.
+    """Who is there in this step, for each layer bool (modules,); at least one.
 
-    As many values as a limit allows that is drawn between 1 - away and 1 of all, alike on a
-    logarithmic scale. Modules are taken by their mean gate for each value, as a plan does, with
-    noise: so each is drawn as likely as that, without putting back (the Gumbel trick; Kool et
-    al., ICML 2019). And the best of each layer.
+    The limit is drawn between 1 - away and 1 of all values, even on a logarithmic scale. Modules
+    are taken by their mean gate per value, as a plan takes them, with noise that makes each as
+    likely as that (drawing without putting back by Gumbel noise; Kool et al., ICML 2019). The
+    first of each layer is there in any case.
+
+    Args:
+        scores: Of a batch, for each layer (N, modules).
+        sizes: From `module_sizes`.
+        away: Below 1.
+        generator: On the CPU.
     """
     limit = (1 - away) ** torch.rand((), generator=generator) * sum(one.sum() for one in sizes)
     ranks = []
@@ -46,12 +53,3 @@ def draw_present(
     for own, layer in zip(present, ranks, strict=True):
         own[layer.argmax()] = True
     return present
-
-
-def batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
-    """Numbers of all samples in a drawn order; a last batch of one is left out."""
-    order = torch.randperm(count, generator=generator)
-    for first in range(0, count, batch):
-        chosen = order[first : first + batch]
-        if len(chosen) > 1:  # BatchNorm needs two
-            yield chosen

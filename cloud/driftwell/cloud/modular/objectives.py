@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from driftwell.models.modular.gating import expected_load, squared_variation
@@ -23,13 +23,6 @@ def answer_loss(answers: Tensor, labels: Tensor, wanted: Tensor | None, distille
         return by_label
     by_teacher = functional.cross_entropy(answers, torch.softmax(wanted, dim=1))
     return torch.lerp(by_label, by_teacher, distilled)
-
-
-def answers_of(teacher: nn.Module, images: Tensor) -> Tensor:
-    """A teacher's logits (N, C), float32, without gradients."""
-    with torch.no_grad():
-        answers: Tensor = teacher(images)
-        return answers.float()
 
 
 def imbalance(

@@ -24,8 +24,6 @@ class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Whether an image and its mirror image are of one class: then half of them are mirrored."""
     shift: Count = 0
     """Pixels by which an image may move and stay of its class."""
-    bfloat16: bool = False
-    """Whether passes are in bfloat16: faster where the processor has AMX, slower elsewhere."""
     distilled: Share = 0.0
     """Share of the loss that asks for the teacher's answers and not for the labels."""
     batch: Annotated[int, msgspec.Meta(ge=2)] = 64
@@ -34,7 +32,7 @@ class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     guidance: NotNegative = 1.0
     """Weight of KL(gate label || gates) in the second stage."""
     away: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.5
-    """Largest share of a layer's modules that is away in a step."""
+    """Largest share of all modules' values that the sub-model of a step does without."""
     sandwich: bool = False
     """Whether all modules learn beside those of the sub-model in each step, as the sandwich rule
     asks (Yu and Huang, 2019): twice the time, and the whole network loses nothing."""

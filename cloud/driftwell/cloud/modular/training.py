@@ -1,15 +1,15 @@
 """The offline stage: modules and selector learn together, then modules are given sub-tasks.
 
 1. Joint: cross-entropy through noisy top-k gates, and a loss that keeps all modules in use
-   (Shazeer et al., ICLR 2017, section 4). Ours: in each step some modules are away, so that any
-   sub-model can answer.
+   (Shazeer et al., ICLR 2017, section 4). Ours: each step is answered by a sub-model that is drawn
+   (`drawing`), so that any can answer; if wanted by all modules, too, and after a teacher.
 2. Ability-enhancing: each layer's mean gates by sub-task make the assignment (`ability`), and the
    gates are drawn towards it (Nebula, ICPP 2024, section 4.3).
 
 A sub-task is a class: devices see some of the classes, and need their modules.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -18,8 +18,8 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from driftwell.cloud.modular.ability import assign_modules, gate_labels, tasks_per_module
-from driftwell.cloud.modular.drawing import batches, draw_present, module_sizes
-from driftwell.cloud.modular.objectives import answer_loss, answers_of, gate_distance, imbalance
+from driftwell.cloud.modular.drawing import draw_sub_model, module_sizes
+from driftwell.cloud.modular.objectives import answer_loss, gate_distance, imbalance
 from driftwell.cloud.modular.offline_settings import OfflineSettings
 from driftwell.models.augmentation import augment
 from driftwell.models.modular.gating import noisy
@@ -182,7 +182,7 @@ def _epoch(
     sizes = module_sizes(network)
     # From the one generator, whose state is all that a run to be resumed has to keep.
     views = np.random.default_rng(int(torch.randint(2**31, (), generator=generator)))
-    parts = list(batches(len(inputs), settings.batch, generator))
+    parts = list(_batches(len(inputs), settings.batch, generator))
     for done, chosen in enumerate(parts):
         if settings.one_cycle:
             share = span[0] + (span[1] - span[0]) * (done + 0.5) / len(parts)
@@ -191,23 +191,21 @@ def _epoch(
         images, labels = inputs[chosen], targets[chosen]
         if settings.mirrors or settings.shift:
             images = augment(images, views, mirrors=settings.mirrors, shift=settings.shift)
-        with torch.autocast("cpu", torch.bfloat16, enabled=settings.bfloat16):
-            scores, spreads = (
-                [layer.float() for layer in layers] for layers in network.selector(images)
-            )
-            tried = [
-                noisy(layer, spread + settings.quiet, generator)
-                for layer, spread in zip(scores, spreads, strict=True)
-            ]
-            present = draw_present(scores, sizes, settings.away, generator)
-            opened = tried if guides is None else scores
-            gates = network.gates(opened, available=present)
-            told = [network.answer(images, gates)]
-            if settings.sandwich:
-                told.append(network.answer(images, network.gates(opened)))
-            wanted = None if teacher is None else answers_of(teacher, images)
+        scores, spreads = network.selector(images)
+        tried = [
+            noisy(layer, spread + settings.quiet, generator)
+            for layer, spread in zip(scores, spreads, strict=True)
+        ]
+        present = draw_sub_model(scores, sizes, settings.away, generator)
+        opened = tried if guides is None else scores
+        gates = network.gates(opened, available=present)
+        told = [network.answer(images, gates)]
+        if settings.sandwich:
+            told.append(network.answer(images, network.gates(opened)))
+        with torch.no_grad():
+            wanted = None if teacher is None else teacher(images)
         lost = torch.stack(
-            [answer_loss(one.float(), labels, wanted, settings.distilled) for one in told]
+            [answer_loss(one, labels, wanted, settings.distilled) for one in told]
         ).mean()
         if guides is None:
             extra = settings.balance * imbalance(scores, tried, spreads, gates, network.active)
@@ -221,3 +219,12 @@ def _epoch(
         progress(seen, len(inputs))
     network.eval()
     return float(np.mean(losses))
+
+
+def _batches(count: int, batch: int, generator: torch.Generator) -> Iterator[Tensor]:
+    """Numbers of all samples in a drawn order; a last batch of one is left out."""
+    order = torch.randperm(count, generator=generator)
+    for first in range(0, count, batch):
+        chosen = order[first : first + batch]
+        if len(chosen) > 1:  # BatchNorm needs two
+            yield chosen
