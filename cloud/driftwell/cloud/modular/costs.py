@@ -23,7 +23,7 @@ def smallest_choice(network: ModularNetwork) -> list[tuple[int, ...]]:
 def measure_costs(
     network: ModularNetwork, shape: tuple[int, int, int]
 ) -> Mapping[str, ResourceCost]:
-    """Memory and latency of trunk and modules, of a batch of 16.
+    """Memory of one image and latency of 16, of trunk and modules.
 
     Args:
         network: Holding all its modules.

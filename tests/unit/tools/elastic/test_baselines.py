@@ -92,6 +92,16 @@ def test_local_adaptation_beats_none_where_labels_are_skewed(
     assert mean_accuracy(local, world) > mean_accuracy(none, world) + 0.5
 
 
+@pytest.mark.parametrize("name", ["none", "local", "fedavg"])
+def test_a_baseline_that_knows_its_classes_is_better(
+    name: str, world: World, pretrained: Pretrained
+) -> None:
+    """With two of ten classes a device; nothing more travels for it."""
+    plain, knowing = (after_two_steps(one, world, pretrained) for one in (name, f"{name}+prior"))
+
+    assert mean_accuracy(knowing, world) >= mean_accuracy(plain, world)
+
+
 def test_traffic_is_what_travels(world: World, pretrained: Pretrained) -> None:
     """The full network once for `none` and `local`, each way and step for `fedavg`."""
     travelled = []

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from driftwell.models.network import Preparation
-from driftwell.models.training import Effort, batches
+from driftwell.models.training import Effort, Views, batches
 from driftwell.tools.elastic.method import pretrain, untrained
 from driftwell.tools.elastic.problems import PROBLEMS
 from driftwell.tools.elastic.samples import read_digits
@@ -35,6 +35,40 @@ def test_the_digits_are_learned() -> None:
     pretrained = pretrain(DIGITS, digits.at(np.arange(400)), seed=0)
 
     assert evaluate(pretrained.module(), digits.at(np.arange(400, 1797)), PREPARE) > 90
+
+
+def test_the_rate_rises_and_falls_to_nothing() -> None:
+    """Where an effort asks for it; else it stays."""
+    optimizer = torch.optim.Adam([torch.zeros(1)], 0.5)
+    seen = []
+    for effort in (Effort(1, 0.1, 16, one_cycle=True), Effort(1, 0.1, 16)):
+        for progress in (0.1, 0.2, 0.6, 1.0):
+            effort.set_rate(optimizer, progress)
+            seen.append(optimizer.param_groups[0]["lr"])
+
+    assert seen == pytest.approx([0.05, 0.1, 0.05, 0.0] + 4 * [0.0])
+
+
+def test_views_are_of_the_same_images() -> None:
+    """Mirrored or not, each by itself; without views they are what they were."""
+    source = np.random.default_rng(0)
+    images = torch.rand(20, 3, 8, 8)
+    seen = Effort(1, 0.1, 16, views=Views(mirrors=True)).view(images, source)
+    is_same = (seen == images).flatten(1).all(dim=1)
+    is_mirrored = (seen == images.flip(3)).flatten(1).all(dim=1)
+
+    assert (is_same ^ is_mirrored).all()
+    assert 0 < int(is_mirrored.sum()) < 20
+    assert Effort(1, 0.1, 16).view(images, source) is images
+
+
+def test_a_prior_decides_where_the_network_cannot() -> None:
+    """It is added to the logits of every image."""
+    prior = np.zeros(10, np.float32)
+    prior[7] = 1000
+    answers = predict(untrained(DIGITS, 1.0, seed=0), read_digits().images[:30], PREPARE, prior)
+
+    assert set(answers.tolist()) == {7}
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,13 @@
 """The method `driftwell`: each device runs the modules its data need and its limits allow.
 
 Offline the pre-trained network is cut into modules and trained on the proxy data. In a step
-each device asks the selector which modules its data use, gets a sub-model that fits its budget,
-trains the modules and its own head on its labelled data, and sends back what the modules
-learned. The cloud folds that in, module by module. The head stays with the device: it knows its
-classes. The limit of a step's download is for modules: trunk and selector come with the
-installation, and count as traffic only.
+each device asks the selector which modules its data use, and gets a sub-model that fits its
+budget. In the first step, before anything is fetched, the cloud trains the sub-models that came of
+it together, on proxy images of each device's classes. Then devices train their modules and a head
+of their own on their labelled data, and send back what the modules learned. The cloud folds
+that in, module by module. In training and when it answers, a device adds the log of its
+classes' shares to its logits. The limit of a step's download is for modules: trunk and
+selector come with the installation, and count as traffic only.
 """
 
 from collections import defaultdict

@@ -15,7 +15,7 @@ class DeviceCost(msgspec.Struct, frozen=True, kw_only=True):
 
     parameters: int
     peak_bytes: int
-    """Measured: parameters, buffers and activations of a batch of 16."""
+    """Measured: parameters, buffers and activations of one image."""
     latency_ms: float
     """Measured, of a batch of 16."""
     memory_budget_bytes: int

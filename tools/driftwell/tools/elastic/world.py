@@ -37,7 +37,7 @@ class Budget:
     """
 
     memory_bytes: int
-    """Peak of answering a batch of 16: parameters, buffers and activations."""
+    """Peak of answering one image: parameters, buffers and activations."""
     latency_ms: float
     """Of a batch of 16."""
     download_bytes: int
