@@ -136,13 +136,12 @@ class EdgeNode:
         return True
 
     def switch(self, network: Network) -> None:
-        """Answer with another network of the same model from the next batch on.
+        """Answer with another network of the same model from the next batch on, in its version.
 
-        The version that runs goes over to it; its statistics begin anew.
+        Own statistics go on where only versions of modules are new, and else begin anew.
 
         Args:
-            network: In its source state, with statistics as `own_statistics` says; the node's own
-                from here on, in place of one that waits already.
+            network: In its source state; the node's own from here on.
         """
         with self._lock:
             self._next_network = network
@@ -283,10 +282,11 @@ class EdgeNode:
         network, self._next_network = self._next_network, None
         if network is None:
             return
-        self._network = network
+        before, self._network = self._network, network
         if self._state is not None:
             network.install(self._state)
             network.restart_statistics(elsewhere=True)  # the version's are of other modules
+        network.resume(before.followed)
         self._measure_next = self._measures_first and self._state is None
         self.domains.swapped()
 

@@ -105,6 +105,11 @@ class SubNetwork(Network):
         self._batches = 0
         sub_model.selector.register_forward_hook(self._note_use)
 
+    @property
+    def held(self) -> tuple[tuple[int, ...], ...]:
+        """For each module layer the modules it holds."""
+        return self._modular.held
+
     def install(self, state: AdaptableState) -> None:
         """Take the share of the whole model's state; errors are those of `Network.install`."""
         if state.keys() != self._shares.keys():

@@ -4,6 +4,7 @@ Forward only: no gradient is ever kept here. `install` is whole or nothing, and 
 caller decides when, so it never happens inside a forward pass.
 """
 
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -17,6 +18,7 @@ from driftwell.messages.images import Pixels
 from driftwell.models.design_effect import DesignEffect
 from driftwell.models.normalisation import Scope, adaptable_tensors, batch_norms
 from driftwell.models.own_statistics import (
+    Average,
     OwnStatistics,
     batch_moments,
     follow_own_statistics,
@@ -44,6 +46,15 @@ class Preparation:
         """uint8 (N, H, W, C) -> float32 (N, C, H, W), laid out channels last: no transposition."""
         pixels = torch.from_numpy(np.array(images))  # a copy: arrays off the wire are read-only
         return (pixels * self._scale + self._shift).permute(0, 3, 1, 2)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Followed:
+    """What a network with own statistics has made of its stream."""
+
+    held: tuple[tuple[int, ...], ...]
+    averages: tuple[Average, ...]
+    runs: DesignEffect
 
 
 class Network:
@@ -177,6 +188,29 @@ class Network:
             layer.restart(elsewhere=elsewhere)
         if elsewhere and self._runs is not None:
             self._runs.restart()
+
+    @property
+    def held(self) -> tuple[tuple[int, ...], ...]:
+        """For each module layer the modules it holds; none where the network is in one piece."""
+        return ()
+
+    @property
+    def followed(self) -> "Followed | None":
+        """What it has made of its own stream; None: it does not follow it."""
+        if self._runs is None:
+            return None
+        return Followed(self.held, tuple(layer.average for layer in self._own), self._runs)
+
+    def resume(self, followed: "Followed | None") -> None:
+        """Go on with what a network of the same modules in other versions has made of the stream.
+
+        Where that held other modules nothing happens: their statistics are not its own.
+        """
+        if followed is None or self._runs is None or self.held != followed.held:
+            return
+        for layer, average in zip(self._own, followed.averages, strict=True):
+            layer.resume(average)
+        self._runs = followed.runs
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """A copy of the adaptable state, in the bundle's order."""

@@ -14,6 +14,7 @@ So a single image moves little, and any batch size is right. Forward only.
 """
 
 import math
+from dataclasses import dataclass
 from typing import Final
 
 import numpy as np
@@ -40,6 +41,17 @@ WAITING: Final = 64
 MAX_SQUARE: Final = 1e37
 """Largest sum of squares of a batch's means and variances that counts as finite: what is
 computed from them then is, too, in float32."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Average:
+    """What a layer has made of its own stream; the fields are those of `OwnStatistics`."""
+
+    own: NDArray[np.float32]
+    images: float
+    weight: float
+    waiting: tuple[NDArray[np.float32], int] | None
+    design_effect: float
 
 
 class OwnStatistics(nn.Module):
@@ -93,6 +105,18 @@ class OwnStatistics(nn.Module):
         settings = self.settings
         is_far = is_source or elsewhere
         self._prior_images = settings.prior_images if is_far else settings.version_images
+
+    @property
+    def average(self) -> "Average":
+        """The average as it is now; a copy."""
+        waiting = None if self._waiting is None else (self._waiting[0].copy(), self._waiting[1])
+        return Average(self.own.copy(), self.images, self._weight, waiting, self.design_effect)
+
+    def resume(self, average: "Average") -> None:
+        """Go on with the average of a layer whose weights were nearly these; the prior stays."""
+        self.own[:] = average.own
+        self.images, self._weight = average.images, average.weight
+        self._waiting, self.design_effect = average.waiting, average.design_effect
 
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, ...) -> the same shape; the average takes the batch in, if it is finite."""
