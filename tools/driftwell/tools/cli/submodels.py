@@ -1,11 +1,14 @@
 """`driftwell modular plan` and `log`: which sub-models devices get, and why."""
 
+import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
+
+from driftwell.messages.errors import SettingsError
 
 if TYPE_CHECKING:
     from driftwell.tools.submodels import Proposal
@@ -42,6 +45,8 @@ def plan(
         "memory_bytes": memory_bytes, "latency_ms": latency_ms, "download_bytes": download_bytes,
     }  # fmt: skip
     limits = {name: float(limit) for name, limit in given.items() if limit is not None}
+    if not all(map(math.isfinite, limits.values())):
+        raise SettingsError("--latency-ms must be a number; leave it out where there is no limit")
     opened = open_bundle(bundle)
     images = read_stream(data, shape=opened.manifest.input.shape)[0] if data else None
     with Console(stderr=True).status("measuring what modules cost"):
