@@ -17,7 +17,7 @@ from tests.programs import COMMAND, LIMIT_S, Program, open_broker
 pytestmark = pytest.mark.integration
 
 IMAGES = 1500
-RATE = 400  # images a second
+RATE = 150  # images a second: the stream must outlast the start of a cloud on a busy machine
 BALANCE = re.compile(
     r"cam-1: selected (\d+) = trained (\d+) \+ rejected (\d+)[^+]* \+ expired (\d+) "
     r"\+ dropped (\d+)[^+]* \+ under way (\d+)"
