@@ -39,7 +39,7 @@ def offline(**changed: Any) -> ModuleSettings:
 
 def variants() -> dict[str, ModuleSettings]:
     """Settings by what is changed."""
-    local, epochs = AS_IT_IS.local, AS_IT_IS.offline.joint_epochs
+    epochs = AS_IT_IS.offline.joint_epochs
     half = epochs // 2
     return {
         "as it is": AS_IT_IS,
@@ -47,11 +47,12 @@ def variants() -> dict[str, ModuleSettings]:
         "balance loss off": offline(balance=0.0),
         "no teacher": offline(distilled=0.0),
         "no sandwich": offline(sandwich=False),
+        "no refining": replace(AS_IT_IS, refinement=0),
         "greedy derivation": replace(AS_IT_IS, is_exact=False),
         "plain mean": replace(
             AS_IT_IS, fold=msgspec.structs.replace(AS_IT_IS.fold, by_importance=False)
         ),
-        "no class shares": replace(AS_IT_IS, local=replace(local, knows_classes=False)),
+        "no class shares": replace(AS_IT_IS, knows_classes=False),
         "8 modules": replace(AS_IT_IS, structure=Structure(modules=8, slices=4, active=4)),
         "32 modules": replace(AS_IT_IS, structure=Structure(modules=32, slices=16, active=16)),
     }

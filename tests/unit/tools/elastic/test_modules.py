@@ -10,7 +10,6 @@ from driftwell.models.footprint import Footprint
 from driftwell.models.modular.decomposition import Structure
 from driftwell.models.training import Effort
 from driftwell.tools.elastic.method import Pretrained, pretrain
-from driftwell.tools.elastic.modular_device import LocalSettings
 from driftwell.tools.elastic.modules import ElasticModules, ModuleSettings
 from driftwell.tools.elastic.plan import Shares
 from driftwell.tools.elastic.problems import PROBLEMS
@@ -24,7 +23,8 @@ FULL = Footprint(parameters=142_858, peak_bytes=647_232, latency_ms=50.0)
 QUICK = ModuleSettings(
     structure=Structure(modules=8, slices=4, active=3),
     offline=OfflineSettings(joint_epochs=8, ability_epochs=4),
-    local=LocalSettings(Effort(epochs=3, rate=0.001, batch=16)),
+    local=Effort(epochs=3, rate=0.001, batch=16),
+    refinement=50,
 )
 
 

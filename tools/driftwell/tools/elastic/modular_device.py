@@ -1,6 +1,6 @@
 """One device of the method `driftwell`: it asks for modules, runs them, and learns with them."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +14,7 @@ from driftwell.models.footprint import Footprint, measure_footprint
 from driftwell.models.modular.decomposition import derive
 from driftwell.models.modular.learning import head_of, learn
 from driftwell.models.modular.network import ModularNetwork
-from driftwell.models.modular.pieces import read_module
+from driftwell.models.modular.pieces import Arrays, read_module, write_module
 from driftwell.models.modular.prior import log_prior
 from driftwell.models.network import Preparation
 from driftwell.models.training import Effort, Prior
@@ -22,15 +22,6 @@ from driftwell.tools.elastic.nested import settle_statistics, statistics_bytes
 from driftwell.tools.elastic.samples import Numbers, Samples
 from driftwell.tools.elastic.training import predict
 from driftwell.tools.elastic.weights import State, install, state_of
-
-
-@dataclass(frozen=True, slots=True)
-class LocalSettings:
-    """How a device learns."""
-
-    effort: Effort
-    knows_classes: bool = True
-    """Whether it adds the log of its classes' shares to its logits."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +45,8 @@ class ModularDevice:
         self._versions: dict[Address, int] = {}
         """Of all modules it has fetched; those it does not run now are kept on its disk."""
         self._head: State | None = None
+        self._learned: dict[Address, Arrays] = {}
+        """Its own versions of all modules that it has trained."""
 
     @property
     def held(self) -> tuple[tuple[int, ...], ...]:
@@ -79,9 +72,26 @@ class ModularDevice:
             inputs = self._prepare(samples.images)
             return [layer.double().numpy() for layer in self._network.importance(inputs)]
 
-    def take(self, whole: ModularNetwork, chosen: Sequence[frozenset[int]]) -> None:
-        """Run other modules from now on, in the versions that the whole model has; its own head."""
+    def take(
+        self, whole: ModularNetwork, chosen: Sequence[Collection[int]], *, own: float = 0.0
+    ) -> None:
+        """Run these modules from now on, with its own head.
+
+        Args:
+            whole: The cloud's newest versions.
+            chosen: For each layer.
+            own: What its own versions weigh against them, 0 to 1, of modules that it has trained.
+        """
         self._network = derive(whole, [sorted(layer) for layer in chosen])
+        for address in self._addresses():
+            mine = self._learned.get(address)
+            if mine:
+                newest = read_module(self._network, *address)
+                mixed = {
+                    name: np.asarray(own * array + (1 - own) * newest[name], np.float32)
+                    for name, array in mine.items()
+                }
+                write_module(self._network, *address, mixed)
         if self._head is not None:
             install(head_of(self._network), self._head)
 
@@ -102,19 +112,22 @@ class ModularDevice:
         settle_statistics(self._network, [proxy], self._prepare)
         return statistics_bytes(self._network)
 
-    def learn(self, samples: Samples, local: LocalSettings, *, seed: Sequence[int]) -> None:
+    def learn(
+        self, samples: Samples, effort: Effort, *, knows_classes: bool, seed: Sequence[int]
+    ) -> None:
         """Train the modules and the head; of the trunk only statistics move.
 
         Its classes' shares belong to the loss: so the logits stay those of somebody who knows
         nothing of them, and modules can be shared with devices that have other classes.
         """
-        if local.knows_classes:
+        if knows_classes:
             self._prior = log_prior(samples.labels, self._classes)
         learn(
-            self._network, samples.images, samples.labels, self._prepare, local.effort,
+            self._network, samples.images, samples.labels, self._prepare, effort,
             seed=seed, prior=self._prior, trunk_follows=True,
         )  # fmt: skip
         self._head = state_of(head_of(self._network))
+        self._learned |= {one: read_module(self._network, *one) for one in self._addresses()}
 
     def report(self, catalogue: Catalogue, importance: Importance) -> list[Learned]:
         """What each module has learned since it was fetched."""

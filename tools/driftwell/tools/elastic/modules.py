@@ -40,7 +40,7 @@ from driftwell.models.modular.decomposition import Structure, decompose, derive
 from driftwell.models.modular.pieces import read_module, read_trunk, write_module
 from driftwell.models.training import Effort
 from driftwell.tools.elastic.method import Pretrained, Traffic
-from driftwell.tools.elastic.modular_device import LocalSettings, ModularDevice
+from driftwell.tools.elastic.modular_device import ModularDevice
 from driftwell.tools.elastic.samples import Numbers
 from driftwell.tools.elastic.weights import install, state_of
 from driftwell.tools.elastic.world import Budget, World
@@ -68,9 +68,12 @@ class ModuleSettings:
     )  # fmt: skip
     """Views are the problem's."""
     fold: FoldSettings = field(default_factory=FoldSettings)
-    local: LocalSettings = field(
-        default_factory=lambda: LocalSettings(Effort(epochs=5, rate=0.0005, batch=16))
-    )
+    local: Effort | None = None
+    """Of a device; None: the problem's."""
+    knows_classes: bool = True
+    """Whether devices add the log of their classes' shares to their logits."""
+    own: float = 0.5
+    """What a device's own version of a module weighs beside the cloud's when a step begins."""
     refinement: int = 1000
     """Batches with which the sub-models of the first step are trained in the cloud."""
     least_importance: float = 0.02
@@ -133,11 +136,15 @@ class ElasticModules:
         up = down = 0
         arrived: dict[Address, list[Contribution]] = defaultdict(list)
         wanted = []
+        effort = self._settings.local or self._world.problem.learning
         for place, (device, own) in enumerate(zip(self._devices, self._world.devices, strict=True)):
             importance = device.importance(own.steps[number])
             wanted.append(importance)
             up += sum(layer.nbytes // 2 for layer in importance)  # as float32
-            self._derive(place, own.budget, importance)
+            if number == 0:
+                self._derive(place, own.budget, importance)
+            else:  # the same limits and classes: it keeps its sub-model
+                device.take(self._whole, device.held, own=self._settings.own)
         if number == 0 and self._settings.refinement:
             self._refine()
             up += len(self._devices) * 2 * self._world.problem.classes  # who has which classes
@@ -146,7 +153,8 @@ class ElasticModules:
             down += device.fetch(self._catalogue) + (self._trunk_bytes if number == 0 else 0)
             down += device.settle(self._probes[place])
             seed = [self._seed, DRAWS, number, place]
-            device.learn(own.steps[number], self._settings.local, seed=seed)
+            knows = self._settings.knows_classes
+            device.learn(own.steps[number], effort, knows_classes=knows, seed=seed)
             for learned in device.report(self._catalogue, importance):
                 up += learned.size_bytes
                 contribution = self._catalogue.read(learned.address, learned.update)

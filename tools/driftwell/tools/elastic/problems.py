@@ -29,6 +29,8 @@ class Problem:
     """From a width, above 0 and at most 1, to an untrained network; it can be pickled."""
     pretraining: Effort
     """Of the full network on the cloud's proxy data."""
+    learning: Effort
+    """Of a sub-model on its device."""
     views: Views = STILL
     """Of its images; used where a method is the better for it."""
     shares: Shares = field(default_factory=Shares)
@@ -47,6 +49,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = MappingProxyType(
             network=digits_mlp,
             # The training loss is near 0 by then; further epochs change the accuracy no more.
             pretraining=Effort(epochs=20, rate=0.001, batch=32),
+            learning=Effort(epochs=10, rate=0.0005, batch=16),
             # So small a network takes the time of its calls, whatever its width.
             shares=Shares(latency=(1.5, 2.0, 3.0)),
         ),
@@ -57,6 +60,7 @@ PROBLEMS: Final[Mapping[str, Problem]] = MappingProxyType(
             preprocessing=Preprocessing(mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225)),
             network=slim_resnet,
             pretraining=Effort(epochs=40, rate=0.003, batch=64, one_cycle=True, views=CIFAR_VIEWS),
+            learning=Effort(epochs=5, rate=0.0005, batch=16),
             views=CIFAR_VIEWS,
             shares=Shares(latency=(1.5, 2.0, 3.0)),
         ),
