@@ -70,6 +70,21 @@ def test_it_serves_a_fleet(method: ElasticModules, start: tuple[World, Pretraine
     assert all(0 < one.up < full_bytes for one in traffic)
 
 
+def test_a_device_keeps_its_sub_model_while_nothing_changes(
+    start: tuple[World, Pretrained],
+) -> None:
+    """Its footprint stays; later steps fetch differences, not modules."""
+    world, pretrained = start
+    made = ElasticModules(world, 1, pretrained, QUICK)
+    made.prepare()
+    first = made.step(0)
+    before = [made.footprint(place) for place in range(len(world.devices))]
+    second = made.step(1)
+
+    assert [made.footprint(place) for place in range(len(world.devices))] == before
+    assert second.down < first.down / 2
+
+
 def test_the_same_seed_gives_the_same_answers(start: tuple[World, Pretrained]) -> None:
     """Whatever the machine was busy with: no budget here depends on its clock."""
     world, pretrained = start
