@@ -71,7 +71,7 @@ def ablate(options: argparse.Namespace) -> None:
     plan = Plan(
         problem="digits" if problem == "digits" else "cifar",
         methods=tuple(methods),
-        skews=(2, 5),
+        skews=tuple(int(skew) for skew in options.skew.split(",")),
         seeds=tuple(range(options.seeds)),
         steps=options.steps,
         path=Path(path) if path else None,
@@ -88,11 +88,13 @@ def ablate(options: argparse.Namespace) -> None:
                 shares=Shares(memory=(share,), latency=(3.0,), download=(1.0,)),
             )
             results += run_bench(small, named, lambda line: print(line, file=sys.stderr), out=file)
-    print("| variant | skew 2 | skew 5 | parameters | MB |\n| --- | ---: | ---: | ---: | ---: |")
+    skews = sorted({result.skew for result in results})
+    print(f"| variant | {' | '.join(f'skew {skew}' for skew in skews)} | parameters | MB |")
+    print(f"| --- |{' ---: |' * (len(skews) + 2)}")
     for name in dict.fromkeys(result.method for result in results):
         own = [result for result in results if result.method == name]
         cells = [
-            f"{fmean(one.accuracy_run for one in own if one.skew == skew):.2f}" for skew in (2, 5)
+            f"{fmean(one.accuracy_run for one in own if one.skew == skew):.2f}" for skew in skews
         ]
         parameters = fmean(cost.parameters for one in own for cost in one.costs)
         spent = fmean(one.bytes_up + one.bytes_down for one in own) / 1e6
@@ -136,6 +138,7 @@ def main() -> None:
     one = commands.add_parser("ablation")
     one.add_argument("--data", required=True, help="digits or cifar10-jpeg:FILE")
     one.add_argument("--limit", type=int)
+    one.add_argument("--skew", default="2,5", help="commas between")
     one.add_argument("--steps", type=int, default=3)
     one.add_argument("--seeds", type=int, default=1)
     one.add_argument("--only", help="names of variants, commas between")
