@@ -5,9 +5,11 @@ are derandomised: a failure is there for everybody, or for nobody.
 """
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 from hypothesis import settings
 
 from driftwell.tools.arithmetic import choose_arithmetic
@@ -21,6 +23,13 @@ ROOT = Path(__file__).resolve().parents[1]
 settings.register_profile("dev", max_examples=50, derandomize=True, deadline=None)
 settings.register_profile("ci", max_examples=200, derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "dev"))
+
+
+@pytest.fixture(autouse=True)
+def _logs_of_its_own() -> Iterator[None]:
+    """A command that ran in this process has sent logs to where its own output went."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

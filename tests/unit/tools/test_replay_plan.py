@@ -55,7 +55,7 @@ def test_roles_and_groups_are_of_what_is_played() -> None:
     [
         ("--device: no 'cam-9' here; there are: cam-1, cam-3", {"devices": ("cam-9",)}),
         ("--group: no 'x' here; there are: farm, plant", {"group": "x"}),
-        ("--kinds: no 'pixels' here; there are: ack, event,", {"kinds": ("pixels",)}),
+        ("--kinds: no 'pixels' here; there are: ack, blob,", {"kinds": ("pixels",)}),
         ("--kinds: no 'stream' here", {"kinds": ("stream",)}),
         ("nothing to replay: no such messages of kind event; there are:", {"kinds": ("event",)}),
         ("nothing to replay", {"devices": ("cam-3",), "group": "plant"}),

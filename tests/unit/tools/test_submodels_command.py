@@ -4,19 +4,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import structlog
 from tests import tiny
 from tests.unit.cloud.modular.keeping import memory, open_site
 from typer.testing import CliRunner
 
 from driftwell.messages.errors import BundleError, InfeasibleBudgetError, SettingsError
 from driftwell.tools.cli import app
-
-
-@pytest.fixture(autouse=True)
-def _logs_as_before() -> None:
-    """The command writes logs to where its own output goes, which is closed with it."""
-    structlog.reset_defaults()
 
 
 def run(*words: object) -> str:
