@@ -25,6 +25,7 @@ from driftwell.messages.delta import Delta
 from driftwell.messages.images import Pixels
 from driftwell.models.modular.learning import head_of, learn
 from driftwell.models.modular.pieces import read_module
+from driftwell.models.modular.prior import log_prior
 from driftwell.models.network import Preparation
 from driftwell.models.training import MIN_BATCH, Effort
 
@@ -54,6 +55,7 @@ class Learner:
         self._modules = modules
         self._effort = Effort(epochs=settings.epochs, rate=settings.rate, batch=settings.batch)
         self._prepare = Preparation(modules.model.manifest.preprocessing)
+        self._classes = classes
         self._head: dict[str, torch.Tensor] | None = None
         self._trainings = 0
         self.lessons = Lessons(settings, classes=classes)
@@ -89,7 +91,10 @@ class Learner:
         with torch.inference_mode():
             use = [layer.numpy() for layer in network.importance(self._prepare(images))]
         self._trainings += 1
-        learn(network, images, labels, self._prepare, self._effort, seed=[self._trainings])
+        learn(
+            network, images, labels, self._prepare, self._effort, seed=[self._trainings],
+            prior=log_prior(labels, self._classes),
+        )  # fmt: skip
         learned_head = {name: tensor.clone() for name, tensor in head.state_dict().items()}
         if all(bool(tensor.isfinite().all()) for tensor in learned_head.values()):
             self._head = learned_head

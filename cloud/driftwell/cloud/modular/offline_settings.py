@@ -16,9 +16,9 @@ class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     joint_epochs: Count = 10
     ability_epochs: Count = 10
     """0: no ability-enhancing training."""
-    learning_rate: Positive = 1e-3
+    learning_rate: Positive = 1.5e-3
     """Adam's; the highest, where it is not constant."""
-    one_cycle: bool = False
+    one_cycle: bool = True
     """Whether the rate follows `cycle`, over both stages together."""
     mirrors: bool = False
     """Whether an image and its mirror image are of one class: then half of them are mirrored."""
@@ -31,11 +31,11 @@ class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     """Weight of the balance losses."""
     guidance: NotNegative = 1.0
     """Weight of KL(gate label || gates) in the second stage."""
-    away: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.5
+    away: Annotated[float, msgspec.Meta(ge=0, lt=1)] = 0.95
     """Largest share of all modules' values that the sub-model of a step does without."""
-    sandwich: bool = False
+    sandwich: bool = True
     """Whether all modules learn beside those of the sub-model in each step, as the sandwich rule
     asks (Yu and Huang, 2019): twice the time, and the whole network loses nothing."""
-    quiet: float = 0.0
+    quiet: float = -2.0
     """Added to the noise scales in front of their softplus; below 0 for less noise."""
     modules_per_task: Annotated[int, msgspec.Meta(ge=1)] = 3

@@ -61,11 +61,8 @@ class ModuleSettings:
 
     structure: Structure = field(default_factory=lambda: Structure(active=8))
     offline: OfflineSettings = field(
-        default_factory=lambda: OfflineSettings(
-            joint_epochs=20, ability_epochs=0, learning_rate=0.0015, one_cycle=True,
-            distilled=0.7, away=0.95, sandwich=True, quiet=-2.0,
-        )
-    )  # fmt: skip
+        default_factory=lambda: OfflineSettings(joint_epochs=20, ability_epochs=0, distilled=0.7)
+    )
     """Views are the problem's."""
     fold: FoldSettings = field(default_factory=FoldSettings)
     local: Effort | None = None
