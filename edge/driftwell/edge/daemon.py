@@ -186,6 +186,7 @@ async def run_edge(
                 answering = group.create_task(infer_loop(device, source, sink, pace))
                 finished = await _unless_stopped(answering, stopping)
                 device.keep_rest()
+                await device.announce()
                 drained = await _unless_stopped(group.create_task(_drain(device)), stopping)
                 stream_s = clocks.monotonic_s() - began_s
                 await _say_goodbye(device)

@@ -51,6 +51,7 @@ async def infer_loop(device: Device, source: Source, sink: Sink, pace: Pace) -> 
         await pace.after_batch(device, len(batch.index))
     device.keep_rest()
     device.spool.forget(name)
+    await device.announce()
     return True
 
 
