@@ -3,15 +3,12 @@
 from pathlib import Path
 from typing import Final
 
-import numpy as np
 import torch
 from tests import tiny
 from torch import Tensor, nn
 
 from driftwell.models.bundle import Bundle, create_bundle
-from driftwell.models.modular.decomposition import decompose
 from driftwell.models.modular.spec import Structure
-from driftwell.models.modular.writing import create_modular_bundle
 
 CHANNELS: Final = 8
 STRUCTURE: Final = Structure(modules=6, slices=4, active=2)
@@ -73,17 +70,3 @@ def make_base(folder: Path) -> Bundle:
         classes=tiny.CLASSES,
         preprocessing=tiny.PREPROCESSING,
     )
-
-
-def make_modular(folder: Path) -> Bundle:
-    """The bundle of all modules, as the cloud has it."""
-    base = make_base(folder)
-    height, width, channels = tiny.SHAPE
-    example = torch.zeros(1, channels, height, width)
-    modular = decompose(base.module(), example, STRUCTURE, seed=0)
-    return create_modular_bundle(folder / "modular", base=base, network=modular)
-
-
-def importance_of(*layers: "np.ndarray[tuple[int], np.dtype[np.float64]]") -> tuple[bytes, ...]:
-    """Importance as a device sends it."""
-    return tuple(layer.astype("<f4").tobytes() for layer in layers)
