@@ -18,7 +18,7 @@ def plan(
     *,
     bundle: Annotated[Path, typer.Option(help="Modular bundle with all its modules.")],
     memory_bytes: Annotated[
-        int | None, typer.Option(min=1, help="Peak: parameters, buffers, activations of 16 images.")
+        int | None, typer.Option(min=1, help="Peak: parameters, buffers, activations of one image.")
     ] = None,
     latency_ms: Annotated[
         float | None, typer.Option(min=1e-6, help="Of 16 images, on this machine.")
@@ -32,7 +32,7 @@ def plan(
 
     Limits that leave room for no sub-model are refused, with the smallest one that exists.
 
-    Example: driftwell modular plan --bundle bundles/modular --memory-bytes 2000000
+    Example: driftwell modular plan --bundle bundles/modular --memory-bytes 1500000
     """
     import torch
 
