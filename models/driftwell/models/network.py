@@ -239,5 +239,6 @@ class Network:
         # The order of modules is not the order of the forward pass: the first pass shows it.
         if self._first is None and isinstance(layer, OwnStatistics):
             self._first = layer
+            layer.every_batch = True  # for the signature
         for hook in self._hooks:
             hook.remove()

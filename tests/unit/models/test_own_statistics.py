@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from driftwell.models.own_statistics import (
     FULL_MAP,
     RUNS,
+    SETTLED,
     OwnStatistics,
     follow_own_statistics,
 )
@@ -111,6 +112,46 @@ def test_the_count_is_bounded_and_the_layer_settles() -> None:
     assert 100 < seen[-1] < 1 / 0.01 + 8
     settled = values_of(features_of(8)).mean(axis=1)
     np.testing.assert_allclose(layer.own[0], settled, rtol=1e-5)
+
+
+def settled_layer(**settings: Any) -> OwnStatistics:
+    layer = make_layer(**settings)
+    while layer.images < SETTLED:
+        layer(features_of(64))
+    return layer
+
+
+def test_a_settled_average_takes_in_every_second_batch_for_two() -> None:
+    """It is measured in half of the batches, and goes from one domain to the next as fast."""
+    layer, each = settled_layer(), settled_layer()
+    each.every_batch = True
+    measured = []
+    for number in range(12):
+        features = features_of(8 if number % 2 else 64, seed=number) + 5
+        layer(features)
+        each(features)
+        measured.append(layer.moments is not None)
+
+    assert measured == [False, True] * 6
+    assert layer.images == pytest.approx(each.images, rel=0.01)
+    np.testing.assert_allclose(layer.own[0], each.own[0], atol=0.3)
+    assert abs(each.own[0] - values_of(features_of(64)).mean(axis=1)).min() > 1
+
+
+def test_what_comes_in_runs_or_anew_is_measured_in_every_batch() -> None:
+    layer = settled_layer()
+    layer(features_of(8))
+    assert layer.moments is None
+
+    layer.design_effect = RUNS
+    for number in range(4):
+        layer(features_of(8, seed=number))
+        assert layer.moments is not None
+    layer.design_effect = 1.0
+    layer.restart()
+    for number in range(4):
+        layer(features_of(8, seed=number))
+        assert layer.moments is not None
 
 
 @pytest.mark.parametrize("poison", [math.nan, math.inf, -math.inf, 3e38, 1e20])
