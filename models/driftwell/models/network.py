@@ -16,6 +16,7 @@ from driftwell.messages.delta import AdaptableState
 from driftwell.messages.errors import ArrayError
 from driftwell.messages.images import Pixels
 from driftwell.models.design_effect import DesignEffect
+from driftwell.models.nearness import worth
 from driftwell.models.normalisation import Scope, adaptable_tensors, batch_norms
 from driftwell.models.own_statistics import (
     Average,
@@ -29,6 +30,9 @@ from driftwell.models.stem import find_stem
 
 MIN_BATCH_FOR_STATISTICS: Final = 16
 """Below this many images a batch's own statistics say less than the source's."""
+
+WEIGHING_IMAGES: Final = 32
+"""Images after which it is seen anew what own statistics are to be weighed against."""
 
 Logits = NDArray[np.float32]
 Moments = tuple[NDArray[np.float32], NDArray[np.float32]]
@@ -88,19 +92,23 @@ class Network:
         self._bfloat16 = bfloat16
         self._scope = scope
         self._adaptable = adaptable_tensors(module, scope)
-        self._own: tuple[OwnStatistics, ...] = ()
+        self.own_statistics: tuple[OwnStatistics, ...] = ()
+        """The layers that follow the stream; none: it does not."""
         self._first: OwnStatistics | None = None
         """The layer that the forward pass comes to first."""
         self._stem: nn.Sequential | None = None
         self._runs: DesignEffect | None = None
         self._counts_runs = False
+        self._since_weighed = 0
         self._shown: Tensor | None = None
         """What the last batch looked like to the network, where `_stem` is to look again."""
         if own_statistics is not None:
-            self._own = follow_own_statistics(module, own_statistics)
+            self.own_statistics = follow_own_statistics(module, own_statistics)
             self._runs = DesignEffect()
             self._counts_runs = own_statistics.design_effect
-            self._hooks = [layer.register_forward_hook(self._note_first) for layer in self._own]
+            self._hooks = [
+                layer.register_forward_hook(self._note_first) for layer in self.own_statistics
+            ]
 
     def logits(self, images: Pixels) -> Logits:
         """Run one forward pass: uint8 (N, H, W, C) -> float32 (N, classes).
@@ -116,8 +124,11 @@ class Network:
         logits: Logits = output.float().numpy()
         if self._runs is not None and len(logits):
             self._runs.take_in(logits)
-            for layer in self._own if self._counts_runs else ():
+            for layer in self.own_statistics if self._counts_runs else ():
                 layer.design_effect = self._runs.value
+            self._since_weighed += len(logits)
+            if self._since_weighed >= WEIGHING_IMAGES:
+                self._weigh_prior()
         return logits
 
     @property
@@ -184,7 +195,8 @@ class Network:
             elsewhere: Whether those were measured in another domain than the present one, so
                 that they are worth no more than the source's.
         """
-        for layer in self._own:
+        self._since_weighed = 0
+        for layer in self.own_statistics:
             layer.restart(elsewhere=elsewhere)
         if elsewhere and self._runs is not None:
             self._runs.restart()
@@ -199,7 +211,9 @@ class Network:
         """What it has made of its own stream; None: it does not follow it."""
         if self._runs is None:
             return None
-        return Followed(self.held, tuple(layer.average for layer in self._own), self._runs)
+        return Followed(
+            self.held, tuple(layer.average for layer in self.own_statistics), self._runs
+        )
 
     def resume(self, followed: "Followed | None") -> None:
         """Go on with what a network of the same modules in other versions has made of the stream.
@@ -208,9 +222,10 @@ class Network:
         """
         if followed is None or self._runs is None or self.held != followed.held:
             return
-        for layer, average in zip(self._own, followed.averages, strict=True):
+        for layer, average in zip(self.own_statistics, followed.averages, strict=True):
             layer.resume(average)
         self._runs = followed.runs
+        self._weigh_prior()
 
     def state(self) -> dict[str, NDArray[np.float32]]:
         """A copy of the adaptable state, in the bundle's order."""
@@ -234,6 +249,14 @@ class Network:
             for name, tensor in self._adaptable.items():
                 tensor.copy_(torch.from_numpy(np.array(state[name])))
         self.restart_statistics()
+
+    def _weigh_prior(self) -> None:
+        """See what the prior is worth from the next batch on."""
+        self._since_weighed = 0
+        share = max((layer.share for layer in self.own_statistics), default=0.0)
+        found = worth([layer.squared_distance for layer in self.own_statistics], share)
+        for layer in self.own_statistics:
+            layer.prior_worth = found
 
     def _note_first(self, layer: nn.Module, _inputs: object, _output: object) -> None:
         # The order of modules is not the order of the forward pass: the first pass shows it.

@@ -9,6 +9,7 @@ the present batch included. With n images behind it, and a prior worth N images
 where d, the design effect, is 1 unless images come in runs (`models.design_effect`). Where they do,
 at d of 2 or more, the newest images, up to 64, wait before they are taken in: they are of the run
 that is being answered, and normalising a class by itself takes away what tells it from others.
+And N grows while the own statistics are near those of the prior (`models.nearness`).
 
 So a single image moves little, and any batch size is right. Forward only.
 
@@ -27,6 +28,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.nn.modules.batchnorm import _BatchNorm
 
+from driftwell.models.nearness import squared_distance
 from driftwell.models.statistics import StatisticsSettings
 
 __all__ = ["OwnStatistics", "StatisticsSettings", "batch_moments", "follow_own_statistics"]
@@ -89,6 +91,8 @@ class OwnStatistics(nn.Module):
         self._used_mean, self._used_variance = torch.from_numpy(self._used).unbind()
         self.design_effect = 1.0
         """Images that are worth one (`models.design_effect`)."""
+        self.prior_worth = 1.0
+        """How many times as much as its images the prior is worth (`models.nearness`)."""
         self.every_batch = False
         """Whether `moments` are wanted of each batch, also when the average has settled."""
         self.restart()
@@ -114,6 +118,18 @@ class OwnStatistics(nn.Module):
         settings = self.settings
         is_far = is_source or elsewhere
         self._prior_images = settings.prior_images if is_far else settings.version_images
+        self.prior_worth = 1.0
+
+    @property
+    def share(self) -> float:
+        """What the average weighs beside the prior, 0 to 1."""
+        counted = self.images / self.design_effect
+        return counted / (counted + self._behind_prior) if counted else 0.0
+
+    @property
+    def squared_distance(self) -> float:
+        """Between the average and the prior (`models.nearness`)."""
+        return squared_distance(self.own, self._prior)
 
     @property
     def average(self) -> "Average":
@@ -137,8 +153,7 @@ class OwnStatistics(nn.Module):
             if self.moments is not None:
                 self._follow(self.moments, self._passed + len(features))
             self._passed = 0
-        counted = self.images / self.design_effect
-        share = counted / (counted + self._prior_images) if counted else 0.0
+        share = self.share
         np.subtract(self.own, self._prior, out=self._used)
         self._used *= share
         self._used += self._prior
@@ -146,6 +161,12 @@ class OwnStatistics(nn.Module):
             features, self._used_mean, self._used_variance, self.weight, self.bias,
             training=False, eps=self.eps,
         )  # fmt: skip
+
+    @property
+    def _behind_prior(self) -> float:
+        """Images that the prior is worth."""
+        raised = min(self.settings.home_images, self._prior_images * self.prior_worth)
+        return max(self._prior_images, raised)
 
     @property
     def _settled(self) -> bool:

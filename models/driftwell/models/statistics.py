@@ -17,5 +17,8 @@ class StatisticsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     """Images of the own stream that weigh as much as the source's statistics."""
     design_effect: bool = False
     """Whether images count as fewer while they come in runs (`design_effect`)."""
+    home_images: Images = 1024
+    """What the statistics that are in place may be worth at most while the stream looks like
+    them (`nearness`); 0: what they are worth does not depend on that."""
     version_images: Images = 256
     """The same for the statistics that a version brings: they are of its own weights."""

@@ -9,6 +9,7 @@ from tests import tiny
 from torch import Tensor, nn
 
 from driftwell.messages.delta import AdaptableState
+from driftwell.messages.images import Pixels
 from driftwell.models.bundle import Bundle
 from driftwell.models.network import Network, Preparation
 from driftwell.models.own_statistics import OwnStatistics
@@ -98,6 +99,56 @@ def test_after_a_drift_a_version_is_worth_what_the_source_is(
     network.install(tiny.applied(bundle, by=0.25))
     alike = following(bundle, tiny.applied(bundle, by=0.25), prior_images=64)
     assert np.array_equal(network.logits(IMAGES), alike.logits(IMAGES))
+
+
+def at_home(images: int, home_images: int = 1024) -> tuple[Network, Pixels]:
+    """A network whose statistics are those of all of its images, and these."""
+    generator = torch.Generator().manual_seed(0)
+    shown = tiny.make_images(images, seed=7)
+    module = nn.Sequential(nn.Conv2d(1, 6, 3), nn.BatchNorm2d(6, momentum=1.0), Pooling())
+    with torch.no_grad():
+        for parameter in module.parameters():
+            parameter.uniform_(-1, 1, generator=generator)
+        module(Preparation(tiny.PREPROCESSING)(shown))
+    own = StatisticsSettings(prior_images=16, home_images=home_images)
+    return Network(module, tiny.PREPROCESSING, own_statistics=own), shown
+
+
+class Pooling(nn.Module):
+    """(N, C, H, W) -> (N, C)."""
+
+    def forward(self, features: Tensor) -> Tensor:
+        """Mean over the map."""
+        return features.mean(dim=(2, 3))
+
+
+def test_a_stream_like_the_images_of_training_is_left_to_the_prior() -> None:
+    """At home own statistics weigh little; elsewhere as ever; and the way back is open."""
+    network, shown = at_home(512)
+    (layer,) = network.own_statistics
+    for start in range(0, 512, 32):
+        network.logits(shown[start : start + 32])
+    assert layer.share < 512 / (512 + 16) - 0.2
+    assert layer.share >= 0.99 * layer.images / (layer.images + 1024)
+
+    network.restart_statistics()
+    for start in range(0, 512, 32):
+        network.logits(shown[start : start + 32] // 3)
+    assert layer.prior_worth == 1
+
+    network.restart_statistics()
+    network.logits(shown[:32])
+    network.logits(shown[32:64])
+    assert layer.prior_worth > 1
+
+
+def test_without_images_for_home_the_prior_is_worth_what_it_is() -> None:
+    network, shown = at_home(128, 0)
+    network.logits(shown[:64])
+    network.logits(shown[64:])
+
+    (layer,) = network.own_statistics
+    assert layer.share == pytest.approx(128 / (128 + 16), rel=0.01)
 
 
 def following(bundle: Bundle, source: AdaptableState, *, prior_images: int) -> Network:
