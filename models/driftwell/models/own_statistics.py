@@ -9,7 +9,7 @@ the present batch included. With n images behind it, and a prior worth N images
 where d, the design effect, is 1 unless images come in runs (`models.design_effect`). Where they do,
 at d of 2 or more, the newest images, up to 64, wait before they are taken in: they are of the run
 that is being answered, and normalising a class by itself takes away what tells it from others.
-And N grows while the own statistics are near those of the prior (`models.nearness`).
+And N grows while the own statistics are near the source's, which are the prior (`models.nearness`).
 
 So a single image moves little, and any batch size is right. Forward only.
 
@@ -114,9 +114,9 @@ class OwnStatistics(nn.Module):
         self._passed = 0
         """Images of the batch before, if that was not measured; the next one counts for them."""
         self._prior = self._installed()
-        is_source = np.array_equal(self._prior, self._source)
+        self._is_source = np.array_equal(self._prior, self._source)
         settings = self.settings
-        is_far = is_source or elsewhere
+        is_far = self._is_source or elsewhere
         self._prior_images = settings.prior_images if is_far else settings.version_images
         self.prior_worth = 1.0
 
@@ -165,6 +165,8 @@ class OwnStatistics(nn.Module):
     @property
     def _behind_prior(self) -> float:
         """Images that the prior is worth."""
+        if not self._is_source:
+            return self._prior_images
         raised = min(self.settings.home_images, self._prior_images * self.prior_worth)
         return max(self._prior_images, raised)
 

@@ -18,7 +18,7 @@ class StatisticsSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     design_effect: bool = False
     """Whether images count as fewer while they come in runs (`design_effect`)."""
     home_images: Images = 1024
-    """What the statistics that are in place may be worth at most while the stream looks like
-    them (`nearness`); 0: what they are worth does not depend on that."""
+    """What the source's statistics may be worth at most while the stream looks like the images of
+    training (`nearness`); 0: what they are worth does not depend on that."""
     version_images: Images = 256
     """The same for the statistics that a version brings: they are of its own weights."""

@@ -151,6 +151,19 @@ def test_without_images_for_home_the_prior_is_worth_what_it_is() -> None:
     assert layer.share == pytest.approx(128 / (128 + 16), rel=0.01)
 
 
+def test_a_version_is_not_home() -> None:
+    """Its statistics are of few images, however near the stream is to them."""
+    network, shown = at_home(128)
+    state = network.state()
+    network.install({name: array * np.float32(1.001) for name, array in state.items()})
+    network.logits(shown[:64])
+    network.logits(shown[64:])
+
+    (layer,) = network.own_statistics
+    assert layer.prior_worth > 1
+    assert layer.share == pytest.approx(layer.images / (layer.images + 256))
+
+
 def following(bundle: Bundle, source: AdaptableState, *, prior_images: int) -> Network:
     """A network whose source is a given state, worth so many images."""
     module = bundle.module()
