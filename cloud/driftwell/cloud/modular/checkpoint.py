@@ -41,6 +41,8 @@ class Run(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     """Of the modular bundle it begins with."""
     data: Digest
     """Of images and labels."""
+    teacher: Digest | None = None
+    """Of its bundle; None: labels alone, as in checkpoints of before there were teachers."""
     seed: Annotated[int, msgspec.Meta(ge=0)]
     settings: OfflineSettings
 

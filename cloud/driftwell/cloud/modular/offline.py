@@ -8,7 +8,7 @@ from typing import Final
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
+from torch import Tensor, nn
 
 from driftwell.cloud.modular.checkpoint import Run, read_checkpoint, write_checkpoint
 from driftwell.cloud.modular.training import Epoch, begin_training, epochs_of, train_epoch
@@ -40,6 +40,7 @@ def run_offline(
     run: Run,
     folder: Path,
     *,
+    teacher: nn.Module | None = None,
     progress: Callable[[int, int], None] = lambda *_: None,
 ) -> Trained:
     """Train all modules of a bundle, from the last checkpoint on if there is one.
@@ -48,8 +49,10 @@ def run_offline(
         bundle: A whole modular one; `run` is of it.
         images: uint8 (N, H, W, C).
         labels: (N,), the bundle's classes, each at least once.
-        run: Seed and settings.
+        run: Seed, settings, and the teacher's digest.
         folder: Of the checkpoint, which is written after each epoch.
+        teacher: From the bundle's inputs to logits, as `teaching.open_teacher` gives it; None:
+            labels alone.
         progress: Called after each batch with samples seen, and all there will be.
 
     Raises:
@@ -71,7 +74,9 @@ def run_offline(
         def tell(seen: int, count: int, before: int = before) -> None:
             progress(before + seen, of * count)
 
-        epochs.append(train_epoch(training, inputs, labels, run.settings, progress=tell))
+        epochs.append(
+            train_epoch(training, inputs, labels, run.settings, teacher=teacher, progress=tell)
+        )
         write_checkpoint(folder, run, training, epochs)
     return Trained(network, tuple(epochs), _importance(network, inputs))
 

@@ -35,7 +35,7 @@ class Epoch:
     of: int
     stage: str
     loss: float
-    """Mean cross-entropy, nats."""
+    """Mean of `answer_loss`, nats."""
 
 
 def train_offline(
@@ -202,7 +202,7 @@ def _epoch(
         told = [network.answer(images, gates)]
         if settings.sandwich:
             told.append(network.answer(images, network.gates(opened)))
-        with torch.no_grad():
+        with torch.inference_mode():
             wanted = None if teacher is None else teacher(images)
         lost = torch.stack(
             [answer_loss(one, labels, wanted, settings.distilled) for one in told]
