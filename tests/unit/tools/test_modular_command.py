@@ -112,8 +112,63 @@ def test_two_trainings_do_not_share_a_checkpoint(tmp_path: Path, cut: Path) -> N
     assert (tmp_path / "out" / "manifest.json").is_file()
 
 
+def test_taught_by_the_teacher_alone_labels_do_not_matter(tmp_path: Path, cut: Path) -> None:
+    """The same digest from other labels; by labels alone, or by 0.7 as it is, another."""
+    images, labels = tiny.make_images(100), np.arange(100) % len(tiny.CLASSES)
+    np.savez(tmp_path / "other.npz", x=images, y=labels[::-1])
+    teacher = ("--teacher", tmp_path / "blocks", "--ability-epochs", 0)
+    cases: list[tuple[object, ...]] = [(*teacher, "--distilled", 1), teacher, teacher[2:]]
+    digests = [
+        train(tmp_path, f"{number}", *options, *more).digest
+        for number, options in enumerate(cases)
+        for more in ((), ("--data", tmp_path / "other.npz"))
+    ]
+
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 5
+
+
+def test_the_default_share_and_views_are_as_the_options_say(tmp_path: Path, cut: Path) -> None:
+    """A teacher has 0.7 of the loss; mirrored and moved images make another bundle."""
+    teacher = ("--teacher", tmp_path / "blocks")
+    cases: list[tuple[object, ...]] = [
+        teacher, (*teacher, "--distilled", 0.7), (*teacher, "--mirrors"), (*teacher, "--shift", 2),
+    ]  # fmt: skip
+    digests = [train(tmp_path, f"{n}", *options).digest for n, options in enumerate(cases)]
+
+    assert digests[0] == digests[1]
+    assert len(set(digests)) == 3
+
+
+def test_a_checkpoint_of_another_teacher_is_refused(
+    tmp_path: Path, cut: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Or of none, of another share or other views; with the same words it goes on."""
+
+    def stop(*_: object, **__: object) -> None:
+        raise BundleError("the disk is full")
+
+    teacher = ("--teacher", tmp_path / "blocks")
+    other = tiny.make_bundle(tmp_path, "foundation").path
+    with monkeypatch.context() as patched:
+        patched.setattr("driftwell.models.modular.writing.create_modular_bundle", stop)
+        with pytest.raises(BundleError, match="the disk is full"):
+            train(tmp_path, "out", *teacher)
+    wrong: list[tuple[str, tuple[object, ...]]] = [
+        ("teacher differ", ("--teacher", other)),
+        ("teacher, settings differ", ()),
+        ("settings differ", (*teacher, "--distilled", 0.5)),
+        ("settings differ", (*teacher, "--mirrors")),
+    ]
+
+    for message, options in wrong:
+        with pytest.raises(SettingsError, match=f"of another run: {message}"):
+            train(tmp_path, "out", *options)
+    assert train(tmp_path, "out", *teacher).digest == train(tmp_path, "new", *teacher).digest
+
+
 def test_what_it_cannot_learn_from_is_refused(tmp_path: Path, cut: Path) -> None:
-    """A bundle in one piece, no epochs, no labels, a class without an image."""
+    """A bundle in one piece, no epochs, no labels, a class without an image, no teacher."""
     images = tiny.make_images(20)
     np.savez(tmp_path / "unlabelled.npz", x=images)
     np.savez(tmp_path / "few.npz", x=images, y=np.arange(20) % 3)
@@ -124,6 +179,9 @@ def test_what_it_cannot_learn_from_is_refused(tmp_path: Path, cut: Path) -> None
         (SourceError, "no labels", {"--data": tmp_path / "unlabelled.npz"}),
         (SettingsError, "the first is 'star'", {"--data": tmp_path / "few.npz"}),
         (BundleError, "no bundle at", {"--bundle": tmp_path / "nothing"}),
+        (BundleError, "no bundle at", {"--teacher": tmp_path / "nothing"}),
+        (SettingsError, "a teacher is in one piece", {"--teacher": cut}),
+        (SettingsError, "--distilled is for --teacher only", {"--distilled": 0.5}),
     ]
     good = {"--bundle": cut, "--data": tmp_path / "data.npz", "--out": tmp_path / "out"}
 

@@ -28,7 +28,32 @@ def train(
     ability_epochs: Annotated[
         int, typer.Option(min=0, help="Epochs after them, in which classes get their modules.")
     ] = 10,
-    seed: Annotated[int, typer.Option(min=0, help="Draws batches, noise and absences.")] = 0,
+    teacher: Annotated[
+        Path | None,
+        typer.Option(help="Bundle in one piece to learn after: best that of the network cut."),
+    ] = None,
+    distilled: Annotated[
+        float | None,
+        typer.Option(
+            min=0,
+            max=1,
+            metavar="SHARE",
+            help="Of the loss that asks for the teacher's answers and not for the labels (0.7).",
+        ),
+    ] = None,
+    mirrors: Annotated[
+        bool,
+        typer.Option(
+            "--mirrors", help="An image and its mirror image are of one class: half are mirrored."
+        ),
+    ] = False,
+    shift: Annotated[
+        int,
+        typer.Option(
+            min=0, metavar="PIXELS", help="By which an image may move and stay of its class."
+        ),
+    ] = 0,
+    seed: Annotated[int, typer.Option(min=0, help="Draws batches, views, noise and absences.")] = 0,
     checkpoint: Annotated[
         Path | None, typer.Option(help="Folder of the checkpoint (OUT.checkpoint).")
     ] = None,
@@ -40,13 +65,14 @@ def train(
     kill, and comes to the very bits; in the end it is removed.
 
     Example: driftwell modular train --bundle bundles/modular --data train.npz
-    --out bundles/trained
+    --out bundles/trained --teacher bundles/whole --mirrors --shift 4
     """
     import torch
 
     from driftwell.cloud.modular.checkpoint import CHECKPOINT, Run
     from driftwell.cloud.modular.offline import data_digest, require_every_class, run_offline
     from driftwell.cloud.modular.offline_settings import OfflineSettings
+    from driftwell.cloud.modular.teaching import open_teacher
     from driftwell.models.bundle import open_bundle
     from driftwell.models.modular.writing import create_modular_bundle
     from driftwell.models.state_folder import own_folder
@@ -54,22 +80,34 @@ def train(
 
     if not joint_epochs + ability_epochs:
         raise SettingsError("there is no epoch: give --joint-epochs or --ability-epochs")
+    settings = OfflineSettings(
+        joint_epochs=joint_epochs,
+        ability_epochs=ability_epochs,
+        mirrors=mirrors,
+        shift=shift,
+        distilled=_teachers_share(teacher, distilled),
+    )
     torch.set_num_threads(threads)
     source = open_bundle(bundle)
+    taught = None if teacher is None else open_teacher(teacher, source)
     classes = source.manifest.classes
     images, labels = read_anchors(data, shape=source.manifest.input.shape, classes=len(classes))
     require_every_class(labels, classes)
     run = Run(
         bundle=source.digest,
         data=data_digest(images, labels),
+        teacher=None if taught is None else taught.digest,
         seed=seed,
-        settings=OfflineSettings(joint_epochs=joint_epochs, ability_epochs=ability_epochs),
+        settings=settings,
     )
     folder = checkpoint or out.with_name(f"{out.name}.checkpoint")
     with own_folder(folder):
         try:
             with progress_bar("offline stage") as tell:
-                trained = run_offline(source, images, labels, run, folder, progress=tell)
+                trained = run_offline(
+                    source, images, labels, run, folder,
+                    teacher=None if taught is None else taught.module, progress=tell,
+                )  # fmt: skip
         except KeyboardInterrupt:
             typer.echo(f"stopped; the same command goes on from {folder}", err=True)
             raise typer.Exit(INTERRUPTED) from None
@@ -122,3 +160,14 @@ def device_copy(
     copy = write_device_copy(open_bundle(bundle), out)
     size = sum(file.stat().st_size for file in out.rglob("*") if file.is_file())
     typer.echo(f"{out}: {size / 1e3:.1f} kB, self-test passed, digest {copy.digest[:12]}")
+
+
+def _teachers_share(teacher: Path | None, given: float | None) -> float:
+    """Of the loss; nothing without a teacher."""
+    from driftwell.cloud.modular.teaching import SHARE
+
+    if teacher is not None:
+        return SHARE if given is None else given
+    if given is not None:
+        raise SettingsError("--distilled is for --teacher only: name one, or leave it out")
+    return 0.0
