@@ -3,10 +3,13 @@
 Memory is that of one image, time that of a batch of 16, on one thread. With so small networks
 the activations of a batch would take more than all parameters, and a single image no longer
 than the calls.
+
+The same network takes half as long again in a busy hour. So where networks are compared with each
+other, their passes are timed in turn, and only the ratio counts (`Yardstick`).
 """
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from statistics import median
@@ -35,17 +38,33 @@ class Footprint:
     """Median of a forward pass."""
 
 
-def measure_footprint(module: nn.Module, shape: tuple[int, int, int]) -> Footprint:
+@dataclass(frozen=True, slots=True)
+class Yardstick:
+    """A network whose time is known, to time others by."""
+
+    module: nn.Module
+    latency_ms: float
+
+
+def measure_footprint(
+    module: nn.Module, shape: tuple[int, int, int], *, yardstick: Yardstick | None = None
+) -> Footprint:
     """Measure a module in evaluation mode, which it is in afterwards.
 
     Args:
         module: From (N, C, H, W) to logits.
         shape: (H, W, C) of an image.
+        yardstick: Its time is what `module` takes relative to it at the moment, times the
+            time that is known of it; None: as it is at the moment.
     """
     return Footprint(
         parameters=sum(one.numel() for one in module.parameters()),
         peak_bytes=measure_peak_bytes(module, shape),
-        latency_ms=measure_latency_ms(module, shape),
+        latency_ms=(
+            measure_latency_ms(module, shape)
+            if yardstick is None
+            else yardstick.latency_ms * measure_latency_ratio(module, yardstick.module, shape)
+        ),
     )
 
 
@@ -85,15 +104,31 @@ def measure_latency_ms(module: nn.Module, shape: tuple[int, int, int]) -> float:
     Of the calling thread's own time, in which all is done: what other programs take meanwhile
     does not count.
     """
+    return median(one for (one,) in _rounds([module], shape))
+
+
+def measure_latency_ratio(
+    module: nn.Module, other: nn.Module, shape: tuple[int, int, int]
+) -> float:
+    """How many times as long as another a module takes: the median over passes in turn."""
+    return median(one / known for one, known in _rounds([module, other], shape))
+
+
+def _rounds(
+    modules: Sequence[nn.Module], shape: tuple[int, int, int]
+) -> Iterator[tuple[float, ...]]:
+    """Milliseconds of each module, round after round."""
     inputs = example(shape, images=BATCH)
-    module.eval()
+    for module in modules:
+        module.eval()
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
         with torch.inference_mode():
-            for _ in range(WARM_UP):
-                module(inputs)
-            return median(_pass_ms(module, inputs) for _ in range(PASSES))
+            for number in range(WARM_UP + PASSES):
+                times = tuple(_pass_ms(module, inputs) for module in modules)
+                if number >= WARM_UP:
+                    yield times
     finally:
         torch.set_num_threads(threads)
 

@@ -1,11 +1,14 @@
 """What a network costs is measured, not guessed."""
 
+import pytest
 import torch
 from torch import Tensor, nn
 
 from driftwell.models.footprint import (
+    Yardstick,
     measure_footprint,
     measure_latency_ms,
+    measure_latency_ratio,
     measure_peak_bytes,
     peak_of,
 )
@@ -47,6 +50,29 @@ def test_what_is_released_is_not_counted_twice() -> None:
     peak = measure_peak_bytes(nn.Sequential(nn.Flatten(), *layers), SHAPE)
 
     assert peak == 4 * 64 * 64 * 4 + 2 * 64 * 4
+
+
+class Slow(nn.Module):
+    """Takes a few milliseconds of the processor, times a factor."""
+
+    def __init__(self, times: int) -> None:
+        super().__init__()
+        self.times = times
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(N, 1, 8, 8) -> the same."""
+        for _ in range(self.times):
+            torch.ones(200, 200) @ torch.ones(200, 200)
+        return images
+
+
+def test_time_by_a_yardstick_is_a_ratio() -> None:
+    """Whatever the machine does: three times the work takes three times the time that is known."""
+    module, known = Slow(30), Yardstick(Slow(10), 7.0)
+
+    assert measure_latency_ratio(module, known.module, SHAPE) == pytest.approx(3, rel=0.3)
+    measured = measure_footprint(module, SHAPE, yardstick=known)
+    assert measured.latency_ms == pytest.approx(21, rel=0.3)
 
 
 def test_a_narrower_network_takes_less() -> None:

@@ -12,7 +12,7 @@ from driftwell.cloud.modular.planner import DOWNLOAD, ModulePlan, ResourceCost, 
 from driftwell.messages.errors import BundleError
 from driftwell.messages.images import Pixels
 from driftwell.models.bundle import Bundle
-from driftwell.models.footprint import Footprint, measure_footprint
+from driftwell.models.footprint import Footprint, Yardstick, measure_footprint
 from driftwell.models.modular.decomposition import derive
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import read_module
@@ -63,7 +63,9 @@ def propose(
         time_limit_s=time_limit_s,
     )
     derived = derive(network, [sorted(layer) for layer in plan.modules])
-    return Proposal(plan, measure_footprint(derived, shape), measure_footprint(network, shape))
+    whole = measure_footprint(network, shape)
+    yardstick = Yardstick(network, whole.latency_ms)
+    return Proposal(plan, measure_footprint(derived, shape, yardstick=yardstick), whole)
 
 
 def importance_of(

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from driftwell.cloud.modular.planner import LATENCY, MEMORY, ResourceCost
-from driftwell.models.footprint import Footprint, measure_footprint
+from driftwell.models.footprint import Footprint, Yardstick, measure_footprint
 from driftwell.models.modular.decomposition import derive
 from driftwell.models.modular.network import ModularNetwork
 
@@ -30,12 +30,14 @@ def measure_costs(
         shape: (H, W, C) of an image.
     """
     smallest = smallest_choice(network)
-    least = measure_footprint(derive(network, smallest), shape)
+    smallest_network = derive(network, smallest)
+    least = measure_footprint(smallest_network, shape)
+    yardstick = Yardstick(smallest_network, least.latency_ms)
     wide = []
     for number, place in enumerate(network.places):
         chosen: list[tuple[int, ...]] = list(smallest)
         chosen[number] = place.held
-        wide.append(measure_footprint(derive(network, chosen), shape))
+        wide.append(measure_footprint(derive(network, chosen), shape, yardstick=yardstick))
     return {
         MEMORY: _shared(network, smallest, least, wide, "peak_bytes"),
         LATENCY: _shared(network, smallest, least, wide, "latency_ms"),

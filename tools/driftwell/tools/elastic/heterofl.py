@@ -28,7 +28,7 @@ import numpy as np
 from torch import nn
 
 from driftwell.messages.images import Pixels
-from driftwell.models.footprint import Footprint, measure_footprint, measure_peak_bytes
+from driftwell.models.footprint import Footprint, Yardstick, measure_footprint, measure_peak_bytes
 from driftwell.models.training import Effort
 from driftwell.tools.elastic.baselines import HETEROFL_DRAWS
 from driftwell.tools.elastic.method import Pretrained, Traffic, untrained
@@ -74,9 +74,12 @@ class HeteroFL:
         full = pretrained.module()
         self._head = head_names(full)
         self._shared = parameters_of(full, pretrained.state)
+        yardstick = Yardstick(full, world.full.latency_ms)
         self._footprints = {
             # The full network's is what the budgets are shares of: not measured a second time.
-            width: world.full if width == 1 else measure_footprint(module, problem.shape)
+            width: world.full
+            if width == 1
+            else measure_footprint(module, problem.shape, yardstick=yardstick)
             for width, module in self._modules.items()
         }
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from driftwell.cloud.modular.catalogue import Address, Catalogue, Update
 from driftwell.cloud.modular.importance import Importance
 from driftwell.messages.images import Pixels
-from driftwell.models.footprint import Footprint, measure_footprint
+from driftwell.models.footprint import Footprint, Yardstick, measure_footprint
 from driftwell.models.modular.decomposition import derive
 from driftwell.models.modular.learning import head_of, learn
 from driftwell.models.modular.network import ModularNetwork
@@ -145,9 +145,9 @@ class ModularDevice:
         """Classes (N,) of uint8 images (N, H, W, C)."""
         return predict(self._network, images, self._prepare, self._prior)
 
-    def footprint(self, shape: tuple[int, int, int]) -> Footprint:
+    def footprint(self, shape: tuple[int, int, int], yardstick: Yardstick) -> Footprint:
         """Of what it runs, measured."""
-        return measure_footprint(self._network, shape)
+        return measure_footprint(self._network, shape, yardstick=yardstick)
 
     def _addresses(self) -> list[Address]:
         return [(layer, module) for layer, held in enumerate(self._network.held) for module in held]

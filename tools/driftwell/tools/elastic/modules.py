@@ -35,7 +35,7 @@ from driftwell.cloud.modular.refining import Tenant, refine
 from driftwell.cloud.modular.training import train_offline
 from driftwell.messages.errors import InfeasibleBudgetError
 from driftwell.messages.images import Pixels
-from driftwell.models.footprint import Footprint
+from driftwell.models.footprint import Footprint, Yardstick
 from driftwell.models.modular.decomposition import Structure, decompose, derive
 from driftwell.models.modular.pieces import read_module, read_trunk, write_module
 from driftwell.models.training import Effort
@@ -122,6 +122,7 @@ class ElasticModules:
             ModularDevice(smallest, prepare, problem.classes) for _ in self._world.devices
         ]
         self._footprints: dict[int, Footprint] = {}
+        self._yardstick = Yardstick(self._pretrained.module(), self._world.full.latency_ms)
         # Of each device's classes: it tells the cloud which these are.
         self._probes = [
             proxy.at(np.flatnonzero(np.isin(proxy.labels, device.classes))[:PROBE])
@@ -206,14 +207,14 @@ class ElasticModules:
             except InfeasibleBudgetError:
                 break
             device.take(self._whole, chosen)
-            measured = device.footprint(self._world.problem.shape)
+            measured = device.footprint(self._world.problem.shape, self._yardstick)
             self._footprints[place] = measured
             over = _missed(measured, budget)
             if not over:
                 return
             limits |= {name: limits[name] / by * TIGHTER for name, by in over.items()}
         device.take(self._whole, [frozenset(one) for one in smallest_choice(self._whole)])
-        self._footprints[place] = device.footprint(self._world.problem.shape)
+        self._footprints[place] = device.footprint(self._world.problem.shape, self._yardstick)
 
     def _plan(
         self, importance: Importance, limits: Mapping[str, float], device: ModularDevice
