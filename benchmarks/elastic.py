@@ -47,7 +47,7 @@ def variants() -> dict[str, ModuleSettings]:
         "balance loss off": offline(balance=0.0),
         "no teacher": offline(distilled=0.0),
         "no sandwich": offline(sandwich=False),
-        "no refining": replace(AS_IT_IS, refinement=0),
+        "no refining": replace(AS_IT_IS, refining=None),
         "greedy derivation": replace(AS_IT_IS, is_exact=False),
         "plain mean": replace(
             AS_IT_IS, fold=msgspec.structs.replace(AS_IT_IS.fold, by_importance=False)

@@ -8,11 +8,12 @@ import json
 import signal
 import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 from tests import tiny
 from tests.brokers import eventually
@@ -31,7 +32,7 @@ IMAGES = 30_000
 class Fleet:
     """A cloud with a modular model, and one device."""
 
-    def __init__(self, folder: Path, port: int, *settings: str) -> None:
+    def __init__(self, folder: Path, port: int, *settings: str, cloud: Sequence[str] = ()) -> None:
         url = f"mqtt://127.0.0.1:{port}"
         whole = tiny.make_modular(folder)
         copy = write_device_copy(whole, folder / "copy").path
@@ -55,6 +56,7 @@ class Fleet:
             *("cloud", "run", "--foundation", str(foundation), "--edge", str(whole.path)),
             *("--broker", url, "--state", str(self.state), "--threads", "1"),
             *("--set", "modules.fleet.replan.patience_s=2", "--set", "modules.fleet.refresh_s=1"),
+            *cloud,
         )  # fmt: skip
 
     def limit(self, memory_bytes: int) -> None:
@@ -91,9 +93,11 @@ class Fleet:
 
 
 @asynccontextmanager
-async def open_fleet(broker_name: str, folder: Path, *settings: str) -> AsyncIterator[Fleet]:
+async def open_fleet(
+    broker_name: str, folder: Path, *settings: str, cloud: Sequence[str] = ()
+) -> AsyncIterator[Fleet]:
     async with open_broker(broker_name, folder) as broker:
-        fleet = Fleet(folder, broker.port, *settings)
+        fleet = Fleet(folder, broker.port, *settings, cloud=cloud)
         fleet.limit(10**9)
         await fleet.cloud.start()
         await fleet.edge.start()
@@ -155,3 +159,25 @@ async def test_what_devices_learn_comes_back(tmp_path: Path) -> None:
     assert " version 1" in fleet.log()
     newest = fleet.derived()[-1]
     assert newest["reason"] == "versions"
+
+
+async def test_a_fleets_sub_models_are_refined(tmp_path: Path) -> None:
+    """Once they have settled, on the cloud's images; the device fetches what came of it."""
+    data = tmp_path / "source.npz"
+    labels = np.arange(240) % len(tiny.CLASSES)
+    images = tiny.make_images(240) // 4 + (labels * 90).astype(np.uint8)[:, None, None, None]
+    np.savez(data, x=images, y=labels)
+    cloud = (
+        *("--set", f"modules.refinement.data={data}", "--set", "modules.refinement.settle_s=1"),
+        *("--set", "modules.refinement.training.batches=50"),
+    )
+    async with open_fleet("mosquitto", tmp_path, cloud=cloud) as fleet:
+        await eventually(lambda: len(fleet.told("cloud", "modules.refined")) > 0, LIMIT_S)
+        await eventually(lambda: len(fleet.applied()) > 1, LIMIT_S)
+        answered = fleet.answered()
+
+    (refined,) = fleet.told("cloud", "modules.refined")
+    assert refined["modules"] > 0
+    assert refined["loss_after"] < refined["loss_before"]
+    assert fleet.derived()[1]["reason"] == "versions"
+    assert answered == list(range(len(answered)))

@@ -12,6 +12,7 @@ from driftwell.cloud.distiller import Distiller
 from driftwell.cloud.learner import Learner
 from driftwell.cloud.ledger import Ledger
 from driftwell.cloud.modular.assembly import open_keeper
+from driftwell.cloud.modular.refining import Labelled
 from driftwell.cloud.settings import CloudSettings
 from driftwell.cloud.signing_key import signing_key
 from driftwell.messages.errors import SettingsError
@@ -43,6 +44,7 @@ def open_consumer(
     session: str,
     wall_ns: Callable[[], int],
     survives_power_failure: bool,
+    data: Labelled | None = None,
 ) -> Iterator[Consumer]:
     """A consumer that goes on where its state folder is; the folder is owned meanwhile.
 
@@ -54,6 +56,7 @@ def open_consumer(
         session: 16 hexadecimal digits.
         wall_ns: Nanoseconds since the Unix epoch.
         survives_power_failure: Whether every commit waits for the disk.
+        data: Labelled source images, to refine the sub-models of a modular model with.
 
     Raises:
         DriftwellError: if the bundles do not fit each other or the folder.
@@ -76,7 +79,7 @@ def open_consumer(
         )
         consumer.restore()
         with open_keeper(
-            consumer, folder, key=key, survives_power_failure=survives_power_failure
+            consumer, folder, key=key, survives_power_failure=survives_power_failure, data=data
         ) as keeper:
             consumer.keeper = keeper
             yield consumer

@@ -15,7 +15,8 @@ from driftwell.broker import Connection
 from driftwell.cloud.assembly import open_consumer
 from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.loops import consume_loop, head_loop, learn_loop, revert_loop
-from driftwell.cloud.modular.loops import plan_loop, serve_loop, submodel_loop
+from driftwell.cloud.modular.loops import plan_loop, refine_loop, serve_loop, submodel_loop
+from driftwell.cloud.modular.refining import Labelled
 from driftwell.cloud.settings import CloudSettings
 from driftwell.messages.topics import Kind, kind_filter
 from driftwell.models.bundle import open_bundle
@@ -39,6 +40,7 @@ async def run_cloud(
     session: str,
     wall_ns: Callable[[], int],
     stopping: asyncio.Event,
+    data: Labelled | None = None,
     started: Callable[[Consumer], None] = lambda _: None,
 ) -> dict[str, dict[str, int]]:
     """Run one cloud consumer until `stopping` is set; return its books.
@@ -49,6 +51,7 @@ async def run_cloud(
         session: 16 hexadecimal digits, drawn anew for each run.
         wall_ns: Nanoseconds since the Unix epoch.
         stopping: Set it to end the run in good order.
+        data: Of `modules.refinement.data`, as read.
         started: Called once with the consumer, before anything is received.
 
     Raises:
@@ -66,6 +69,7 @@ async def run_cloud(
         session=session,
         wall_ns=wall_ns,
         survives_power_failure=True,
+        data=data,
     ) as consumer:
         connection = connect(subscriptions(settings))
         started(consumer)
@@ -84,6 +88,8 @@ async def run_cloud(
                 "submodel": submodel_loop(consumer, keeper, connection),
                 "serve": serve_loop(consumer, keeper, connection),
             }
+        if keeper is not None and keeper.refiner is not None:
+            loops["refine"] = refine_loop(consumer, keeper.refiner)
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(loop, name=f"cloud:{name}") for name, loop in loops.items()]
             await stopping.wait()

@@ -101,6 +101,11 @@ def _modular(modules: Modules) -> Modular:
         submodel=modules.running,
         importance=tuple(layer.astype("<f4").tobytes() for layer in usage.importance),
         images=usage.images,
+        class_shares=(
+            msgspec.UNSET
+            if usage.class_shares is None
+            else usage.class_shares.astype("<f4").tobytes()
+        ),
         limits=limits_message(modules.limits),
         held=modules.supply.held(),
     )

@@ -20,13 +20,14 @@ from torch import Tensor, nn
 from driftwell.edge.usage import Meter
 from driftwell.messages.delta import AdaptableState
 from driftwell.messages.errors import ArrayError
+from driftwell.messages.images import Pixels
 from driftwell.models.manifest import BundleManifest
 from driftwell.models.modular.bundle import ModularBundle
 from driftwell.models.modular.cutting import Chosen
 from driftwell.models.modular.network import mean_gates
 from driftwell.models.modular.shares import take_shares
 from driftwell.models.modular.skeleton import ArraysOf
-from driftwell.models.network import Network
+from driftwell.models.network import Logits, Network
 from driftwell.models.own_statistics import StatisticsSettings
 from driftwell.models.selftest import selftest_images
 
@@ -109,6 +110,13 @@ class SubNetwork(Network):
     def held(self) -> tuple[tuple[int, ...], ...]:
         """For each module layer the modules it holds."""
         return self._modular.held
+
+    def logits(self, images: Pixels) -> Logits:
+        """As `Network.logits`; what was answered counts among the classes' shares."""
+        logits = super().logits(images)
+        if len(logits):
+            self._meter.answer(logits)
+        return logits
 
     def install(self, state: AdaptableState) -> None:
         """Take the share of the whole model's state; errors are those of `Network.install`."""

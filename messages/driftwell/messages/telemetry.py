@@ -11,6 +11,7 @@ MAX_COUNTERS: Final = 256
 MAX_LAYERS: Final = 1000
 MAX_MODULES: Final = 256
 """In a layer."""
+MAX_CLASSES: Final = 65_536
 
 Percent = Annotated[float, msgspec.Meta(ge=0, le=100)]
 NonNegative = Annotated[float, msgspec.Meta(ge=0)]
@@ -63,6 +64,11 @@ class Modular(msgspec.Struct, frozen=True, kw_only=True):
     images, float32, little endian, at least 0; empty until it has seen some."""
     images: Count = 0
     """How many images that is the mean of."""
+    class_shares: Annotated[bytes, msgspec.Meta(max_length=4 * MAX_CLASSES)] | msgspec.UnsetType = (
+        msgspec.UNSET
+    )
+    """Mean probability of each class over the device's newest answers, float32, little endian, at
+    least 0; absent until it has given some."""
     limits: ModelLimits = ModelLimits()
     """What the model may take at present."""
     held: Annotated[

@@ -19,6 +19,7 @@ from driftwell.broker.backoff import Backoff
 from driftwell.broker.mqtt import MqttConnection
 from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.metrics import ConsumerCollector
+from driftwell.cloud.modular.refining import Labelled
 from driftwell.cloud.service import run_cloud
 from driftwell.cloud.settings import CloudSettings
 from driftwell.edge.daemon import Summary, run_edge
@@ -28,6 +29,8 @@ from driftwell.edge.settings import EdgeSettings
 from driftwell.edge.timing import Clocks
 from driftwell.messages.errors import SettingsError
 from driftwell.messages.topics import Kind, device_topic
+from driftwell.models.bundle import read_manifest
+from driftwell.tools.anchors import read_anchors
 from driftwell.tools.signals import stop_on_signal
 
 PACKET_OVERHEAD: Final = 1024  # bytes a packet may have beside its message
@@ -154,8 +157,23 @@ async def cloud_program(settings: CloudSettings) -> dict[str, dict[str, int]]:
             session=new_session(),
             wall_ns=time.time_ns,
             stopping=stopping,
+            data=_refinement_data(settings),
             started=started,
         )
+
+
+def _refinement_data(settings: CloudSettings) -> Labelled | None:
+    """The images that a modular model's sub-models are refined with.
+
+    Raises:
+        DriftwellError: if there is no such file, or it is not of the edge bundle.
+    """
+    file = settings.modules.refinement.data
+    if file is None:
+        return None
+    _, manifest = read_manifest(settings.edge)
+    classes = len(manifest.classes)
+    return Labelled(*read_anchors(file, shape=manifest.input.shape, classes=classes))
 
 
 def serve_metrics(port: int | None, collector: Collector) -> None:

@@ -3,6 +3,7 @@
 import contextlib
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
 import msgspec
@@ -12,14 +13,17 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.modular.costs import measure_costs
-from driftwell.cloud.modular.fleet import Layout
 from driftwell.cloud.modular.keeper import ModuleKeeper
+from driftwell.cloud.modular.layout import Layout
 from driftwell.cloud.modular.planner import ResourceCost
+from driftwell.cloud.modular.refinement import Refiner, Source
+from driftwell.cloud.modular.refining import Labelled
 from driftwell.cloud.modular.registry import ModuleRegistry
 from driftwell.messages.errors import SettingsError, WireError
 from driftwell.models.bundle import Bundle
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import read_module
+from driftwell.models.network import Preparation
 
 log = structlog.get_logger()
 
@@ -36,6 +40,7 @@ def open_keeper(
     *,
     key: Ed25519PrivateKey,
     survives_power_failure: bool,
+    data: Labelled | None = None,
 ) -> Iterator[ModuleKeeper | None]:
     """The keeper of a consumer's modules, where it was; None: the edge bundle is not modular.
 
@@ -46,16 +51,22 @@ def open_keeper(
         folder: Of the registry; owned meanwhile.
         key: Signs sub-models.
         survives_power_failure: Whether every commit waits for the disk.
+        data: To refine sub-models with; None: they are not.
 
     Raises:
         SettingsError: if the registry is of another model, or damaged.
     """
     edge = consumer.edge
     spec = edge.manifest.modular
-    network = edge.module() if spec is not None else None
-    if spec is None or not isinstance(network, ModularNetwork):
+    if spec is None:
+        if data is not None:
+            raise SettingsError(
+                f"modules.refinement.data: {edge.path} is a bundle in one piece, and has no "
+                "sub-models; leave it out"
+            )
         yield None
         return
+    network = _network_of(edge)
     registry = ModuleRegistry(
         folder, model=edge.digest, survives_power_failure=survives_power_failure
     )
@@ -71,7 +82,7 @@ def open_keeper(
                     for layer, held in enumerate(network.held)
                     for module in held
                 },
-                layout=Layout(costs, spec.fallback),
+                layout=Layout(costs, spec.fallback, len(edge.manifest.classes)),
                 registry=registry,
                 key=key,
                 expiry_days=consumer.settings.expiry_days,
@@ -83,7 +94,24 @@ def open_keeper(
                 f"the module registry in {folder} is damaged ({error}); restore it from a backup, "
                 "or move it away to begin again with the bundle's modules"
             ) from error
+        if data is not None:
+            source = Source(
+                data, Preparation(edge.manifest.preprocessing), partial(_network_of, edge),
+                seed=consumer.settings.seed,
+            )  # fmt: skip
+            keeper.refiner = Refiner(
+                consumer.settings.modules.refinement, source,
+                fleet=keeper.fleet, catalogue=keeper.catalogue, registry=registry,
+                keep=consumer.settings.modules.fold.keep,
+            )  # fmt: skip
         yield keeper
+
+
+def _network_of(edge: Bundle) -> ModularNetwork:
+    network = edge.module()
+    if not isinstance(network, ModularNetwork):
+        raise SettingsError(f"{edge.path} is a bundle in one piece")
+    return network
 
 
 def _known_costs(

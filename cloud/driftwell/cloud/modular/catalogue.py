@@ -230,15 +230,25 @@ class Catalogue:
             discount=settings.discount,
             by_importance=settings.by_importance,
         )
-        before = newest.arrays
-        if not before or all(np.array_equal(wanted[name], before[name]) for name in before):
+        return self.moved(newest, wanted)
+
+    def moved(self, before: ModuleVersion, wanted: Arrays) -> ModuleVersion | None:
+        """The version after one, nearest to the arrays that are wanted; None: it would be the same.
+
+        Nothing changes here.
+
+        Raises:
+            ArrayError: if the arrays are not the module's, or not finite.
+        """
+        arrays = before.arrays
+        if not arrays or all(np.array_equal(wanted[name], arrays[name]) for name in arrays):
             return None
-        delta = encode_difference(before, wanted, bits=settings.bits)
-        after = apply_delta(before, delta)
+        delta = encode_difference(arrays, wanted, bits=self._settings.bits)
+        after = apply_delta(arrays, delta)
         piece = digest_arrays(after)
         if piece in self._address:  # rounding left nothing of it
             return None
-        return ModuleVersion(newest.number + 1, piece, after, delta)
+        return ModuleVersion(before.number + 1, piece, after, delta)
 
     def add(self, address: Address, version: ModuleVersion) -> None:
         """Give a module its next version; the oldest one that is kept may have to go."""

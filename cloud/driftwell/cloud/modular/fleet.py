@@ -6,29 +6,31 @@ and when modules it runs have new versions. Nobody is planned for by the clock a
 """
 
 import math
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
 import msgspec
+import numpy as np
+from numpy.typing import NDArray
 
 from driftwell.cloud.modular.catalogue import Address, Catalogue
 from driftwell.cloud.modular.importance import (
     Importance,
     moved_share,
+    unpack_class_shares,
     unpack_importance,
     worth_fetching,
 )
+from driftwell.cloud.modular.layout import Layout
 from driftwell.cloud.modular.limits import PressureSettings, latency_scale, present_limits
 from driftwell.cloud.modular.manifests import chosen_of, has_news, is_half_over, is_served
 from driftwell.cloud.modular.planner import (
     DOWNLOAD,
     LATENCY,
-    MEMORY,
     LimitWatch,
     ModulePlan,
     ReplanSettings,
-    ResourceCost,
     watch_limits,
     watch_plan,
 )
@@ -41,8 +43,6 @@ NO_LIMITS: Final = ModelLimits()
 KEEP_COSTS: Final = 4
 """Sub-models of a device whose costs are known: those it may go back to by itself."""
 Reason = Literal["", "first", "fallen", "risen", "importance", "versions"]
-Chosen = Sequence[Collection[int]]
-"""For each module layer the numbers of its modules."""
 
 
 class FleetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -60,37 +60,6 @@ class FleetSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fi
     """How long after a sub-model new versions of its modules wait, so that they come together."""
 
 
-@dataclass(frozen=True, slots=True)
-class Layout:
-    """What is the same for all devices of a modular model."""
-
-    costs: Mapping[str, ResourceCost]
-    """What trunk and modules take of MEMORY and LATENCY, by the cloud's measure."""
-    fallback: Chosen
-    """The modules of the sub-model that every device has."""
-
-    @property
-    def sizes(self) -> tuple[int, ...]:
-        """Modules of each layer."""
-        return tuple(len(layer) for layer in self.costs[MEMORY].modules)
-
-    @property
-    def whole(self) -> Mapping[str, float]:
-        """What the whole model takes."""
-        return self.spent([range(size) for size in self.sizes])
-
-    def spent(self, chosen: Chosen) -> dict[str, float]:
-        """What a sub-model of these modules takes of each resource."""
-        return {
-            name: cost.trunk
-            + sum(
-                float(layer[list(modules)].sum())
-                for layer, modules in zip(cost.modules, chosen, strict=True)
-            )
-            for name, cost in self.costs.items()
-        }
-
-
 @dataclass(slots=True)
 class Member:
     """What is known of one device."""
@@ -99,6 +68,8 @@ class Member:
     limits: Mapping[str, float] = field(default_factory=dict)
     """To plan with."""
     importance: Importance | None = None
+    class_shares: NDArray[np.float64] | None = None
+    """Of its classes among its answers, (C,), with sum 1."""
     held: Mapping[Address, int] = field(default_factory=dict)
     """The newest version of each module on its disk."""
     scale: float = 1.0
@@ -165,7 +136,8 @@ class Fleet:
             now_s: Of a clock that does not go back.
 
         Raises:
-            ArrayError: if the importance is not that of this model's modules; nothing has changed.
+            ArrayError: if importance or class shares are not those of this model; what else it
+                says does not count.
             WireError: `implausible-limits`; the limits to plan with stay as they were.
         """
         modular = telemetry.modular
@@ -173,7 +145,11 @@ class Fleet:
         if member is None or isinstance(modular, msgspec.UnsetType):
             return
         if modular.importance and modular.images >= self._settings.least_images:
-            member.importance = unpack_importance(modular.importance, self._layout.sizes)
+            importance = unpack_importance(modular.importance, self._layout.sizes)
+            if not isinstance(modular.class_shares, msgspec.UnsetType):
+                classes = self._layout.classes
+                member.class_shares = unpack_class_shares(modular.class_shares, classes)
+            member.importance = importance
         member.held = _held(modular.held, self._layout.sizes)
         declared = _over(member.declared, modular.limits)
         member.running = modular.submodel

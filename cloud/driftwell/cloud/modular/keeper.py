@@ -18,7 +18,8 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from driftwell.cloud.modular.aggregation import Arrays
 from driftwell.cloud.modular.catalogue import Address, Catalogue, Update
-from driftwell.cloud.modular.fleet import Fleet, Layout, Reason
+from driftwell.cloud.modular.fleet import Fleet, Reason
+from driftwell.cloud.modular.layout import Layout
 from driftwell.cloud.modular.manifests import is_half_over, references
 from driftwell.cloud.modular.planner import (
     DOWNLOAD,
@@ -28,6 +29,7 @@ from driftwell.cloud.modular.planner import (
     plan_modules,
     watch_plan,
 )
+from driftwell.cloud.modular.refinement import Refiner
 from driftwell.cloud.modular.registry import ModuleRegistry, StoredSubModel
 from driftwell.cloud.modular.settings import ModuleSettings
 from driftwell.messages.arrays import unpack_arrays
@@ -92,6 +94,8 @@ class ModuleKeeper:
         self.registry = registry
         self.requests: dict[str, Fetch] = {}
         """What devices wait for, by device; a newer question takes the place of an older one."""
+        self.refiner: Refiner | None = None
+        """Where there are images to refine the fleet's sub-models with."""
         self.unpublished: set[str] = set()
         """Devices whose newest sub-model the broker has not answered for."""
         self.catalogue = Catalogue(modules, settings.fold)

@@ -1,13 +1,16 @@
 """The loops of a modular model: await, decide, await. Deciding is `keeper.py`'s."""
 
 import asyncio
+import math
 import sqlite3
+import threading
 from typing import Final
 
 from driftwell.broker import Connection, Outcome
 from driftwell.cloud.consumer import Consumer, log
 from driftwell.cloud.loops import RETRY_S, publish
 from driftwell.cloud.modular.keeper import ModuleKeeper
+from driftwell.cloud.modular.refinement import Refined, Refinement, Refiner
 from driftwell.cloud.modular.registry import StoredSubModel
 from driftwell.cloud.modular.serving import serve
 from driftwell.messages.blob import CHUNK_BYTES, Blob, Fetch, Want
@@ -20,6 +23,8 @@ BLOB_BYTES: Final = 1024
 """What a blob takes beside its data, at most."""
 LOOK_S: Final = 1.0
 """How often it is looked for devices whose wait is over."""
+REFINE_LOOK_S: Final = 5.0
+"""How often it is looked whether sub-models are to be refined."""
 
 
 async def plan_loop(consumer: Consumer, keeper: ModuleKeeper, connection: Connection) -> None:
@@ -86,6 +91,46 @@ async def serve_loop(consumer: Consumer, keeper: ModuleKeeper, connection: Conne
             keeper.refuse_fetch(fetch, refused)
         if keeper.requests.get(device) is fetch:
             del keeper.requests[device]
+
+
+async def refine_loop(consumer: Consumer, refiner: Refiner) -> None:
+    """Refine the fleet's sub-models whenever there are new ones, and they have settled."""
+    stopping = threading.Event()
+    try:
+        while True:
+            await asyncio.sleep(REFINE_LOOK_S)
+            refinement = refiner.due(consumer.wall_ns() / 1e9)
+            if refinement is not None:
+                await _refine(consumer, refiner, refinement, stopping)
+    finally:
+        stopping.set()  # a thread cannot be cancelled: it looks after each batch
+
+
+async def _refine(
+    consumer: Consumer, refiner: Refiner, refinement: Refinement, stopping: threading.Event
+) -> None:
+    def report(_done: int, _of: int) -> None:
+        if stopping.is_set():
+            raise InterruptedError
+
+    batches = refiner.settings.training.batches
+    log.info("modules.refining", submodels=len(refinement.targets), batches=batches)
+    try:
+        refined = await asyncio.to_thread(refinement.run, report)
+    except (MemoryError, RuntimeError) as error:  # torch says by the latter that memory is short
+        log.error("modules.refining-failed", error=str(error), hint="not tried again as it is")
+        refined = Refined((math.nan, math.nan), {})
+    while True:
+        try:
+            count = refiner.take(refinement, refined)
+            break
+        except sqlite3.OperationalError as error:
+            log.error("refinement.not-booked", error=str(error), retry_s=RETRY_S)
+            await asyncio.sleep(RETRY_S)
+    before, after = refined.losses
+    consumer.counters["refinements" if count else "refinements-without-gain"] += 1
+    log.info("modules.refined", modules=count, loss_before=round(before, 4),
+             loss_after=round(after, 4))  # fmt: skip
 
 
 async def publish_submodel(

@@ -1,5 +1,6 @@
-"""Pure. How the offline stage learns."""
+"""Pure. How the offline stage learns, and how sub-models are refined once a fleet is known."""
 
+from pathlib import Path
 from typing import Annotated
 
 import msgspec
@@ -39,3 +40,28 @@ class OfflineSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_
     quiet: float = -2.0
     """Added to the noise scales in front of their softplus; below 0 for less noise."""
     modules_per_task: Annotated[int, msgspec.Meta(ge=1)] = 3
+
+
+class RefiningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How the sub-models of a fleet are trained together (`refining`)."""
+
+    batches: Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] = 1000
+    batch: Annotated[int, msgspec.Meta(ge=2)] = 64
+    learning_rate: Positive = 1.5e-3
+    """Adam's, at its highest; it follows `cycle`."""
+    mirrors: bool = False
+    """As in `OfflineSettings`."""
+    shift: Count = 0
+    """As in `OfflineSettings`."""
+    distilled: Share = 0.0
+    """As in `OfflineSettings`."""
+
+
+class RefinementSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Whether and when the cloud refines the sub-models of its fleet."""
+
+    data: Path | None = None
+    """Labelled source images, as for `driftwell modular train`; None: nothing is refined."""
+    settle_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
+    """For so long no device got another sub-model."""
+    training: RefiningSettings = RefiningSettings()

@@ -6,7 +6,7 @@ file by `read_registry`, and needs no owner's rights.
 """
 
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +25,9 @@ KEEP_NAMES: Final = 1000
 """Versions of a module whose pieces are known by name; the arrays of the newest ones are kept."""
 KEEP_UPDATES: Final = 10_000
 """Updates by which a repeated one is known."""
+KEEP_REFINED: Final = 10_000
+"""Sub-models by whose marks one is known that was refined."""
+FORGET_REFINED: Final = "DELETE FROM refined WHERE id <= (SELECT max(id) FROM refined) - ?"
 KEEP_REFUSED: Final = 100
 """Messages in quarantine."""
 
@@ -40,6 +43,10 @@ CREATE TABLE IF NOT EXISTS updates (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     device TEXT NOT NULL, session TEXT NOT NULL, seq INTEGER NOT NULL,
     UNIQUE (device, session, seq)
+);
+CREATE TABLE IF NOT EXISTS refined (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    mark TEXT NOT NULL UNIQUE
 );
 CREATE TABLE IF NOT EXISTS submodels (
     device TEXT PRIMARY KEY, version INTEGER NOT NULL, manifest BLOB NOT NULL,
@@ -109,34 +116,41 @@ class ModuleRegistry:
         self, device: str, session: str, seq: int, folded: tuple[Address, ModuleVersion] | None,
         *, keep: int,
     ) -> None:  # fmt: skip
-        """Book an update with the version that it led to; None: it led to none.
+        """Book an update with the version that it led to.
 
         Args:
             device: Whose it is.
             session: The sender's.
             seq: The message's.
-            folded: The module and its new version.
+            folded: The module and its new version; None: it led to none.
             keep: Versions of a module whose arrays are kept.
         """
         with transaction(self._database) as database:
             self._note_update(device, session, seq)
-            if folded is None:
-                return
-            (layer, module), version = folded
-            delta = None if version.delta is None else msgspec.msgpack.encode(version.delta)
-            database.execute(
-                "INSERT INTO modules VALUES (?, ?, ?, ?, ?, ?)",
-                (layer, module, version.number, version.piece, encode_whole(version.arrays), delta),
+            if folded is not None:
+                _put_version(database, *folded, keep=keep)
+
+    def refine(
+        self, marks: Iterable[str], versions: Mapping[Address, ModuleVersion], *, keep: int
+    ) -> None:
+        """Book that sub-models were refined, with what came of it, all or nothing.
+
+        Args:
+            marks: Of the sub-models.
+            versions: The next version of modules.
+            keep: Versions of a module whose arrays are kept.
+        """
+        with transaction(self._database) as database:
+            for address, version in versions.items():
+                _put_version(database, address, version, keep=keep)
+            database.executemany(
+                "INSERT OR REPLACE INTO refined (mark) VALUES (?)", [(one,) for one in marks]
             )
-            database.execute(
-                "UPDATE modules SET content = NULL, delta = NULL "
-                "WHERE layer = ? AND module = ? AND version <= ? AND content IS NOT NULL",
-                (layer, module, version.number - keep),
-            )
-            database.execute(
-                "DELETE FROM modules WHERE layer = ? AND module = ? AND version <= ?",
-                (layer, module, version.number - KEEP_NAMES),
-            )
+            database.execute(FORGET_REFINED, (KEEP_REFINED,))
+
+    def refined(self) -> list[str]:
+        """The marks of the sub-models that were refined."""
+        return [str(mark) for (mark,) in self._database.execute("SELECT mark FROM refined")]
 
     def refuse(
         self, device: str, code: str, detail: str, payload: bytes, *, update: tuple[str, int] | None
@@ -223,6 +237,26 @@ class ModuleRegistry:
         self._database.execute(
             "DELETE FROM updates WHERE id <= ?", ((row.lastrowid or 0) - KEEP_UPDATES,)
         )
+
+
+def _put_version(
+    database: sqlite3.Connection, address: Address, version: ModuleVersion, *, keep: int
+) -> None:
+    layer, module = address
+    delta = None if version.delta is None else msgspec.msgpack.encode(version.delta)
+    database.execute(
+        "INSERT INTO modules VALUES (?, ?, ?, ?, ?, ?)",
+        (layer, module, version.number, version.piece, encode_whole(version.arrays), delta),
+    )
+    database.execute(
+        "UPDATE modules SET content = NULL, delta = NULL "
+        "WHERE layer = ? AND module = ? AND version <= ? AND content IS NOT NULL",
+        (layer, module, version.number - keep),
+    )
+    database.execute(
+        "DELETE FROM modules WHERE layer = ? AND module = ? AND version <= ?",
+        (layer, module, version.number - KEEP_NAMES),
+    )
 
 
 @contextmanager

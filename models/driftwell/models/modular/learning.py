@@ -7,6 +7,7 @@ together again (Nebula, ICPP 2024, section 5.2).
 from collections.abc import Sequence
 
 from torch import nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from driftwell.messages.errors import BundleError
 from driftwell.messages.images import Pixels
@@ -45,16 +46,28 @@ def learn(
     Raises:
         BundleError: if the network has no head.
     """
-    learning = [*head_of(network).parameters()]
-    for place in network.places:
-        learning += first_layer(network.trunk, place).parameters()
-        learning.append(second_layer(network.trunk, place).layer.get_parameter("weight"))
-        if place.norm is not None:
-            learning += network.trunk.get_submodule(place.norm).parameters()
+    learning = [*head_of(network).parameters(), *module_parameters(network)]
     train(
         network, images, labels, prepare, effort, seed=seed, prior=prior, learning=learning,
         still=[network.selector, *([] if trunk_follows else _norms_of_trunk(network))],
     )  # fmt: skip
+
+
+def module_parameters(network: ModularNetwork) -> list[nn.Parameter]:
+    """All parameters that are modules', and not trunk's or selector's."""
+    parameters: list[nn.Parameter] = []
+    for place in network.places:
+        parameters += first_layer(network.trunk, place).parameters()
+        parameters.append(second_layer(network.trunk, place).layer.get_parameter("weight"))
+        if place.norm is not None:
+            parameters += network.trunk.get_submodule(place.norm).parameters()
+    return parameters
+
+
+def module_norms(network: ModularNetwork) -> list[_BatchNorm]:
+    """The modules' BatchNorm layers that keep running statistics."""
+    named = [network.trunk.get_submodule(one.norm) for one in network.places if one.norm]
+    return [one for one in named if isinstance(one, _BatchNorm) and one.track_running_stats]
 
 
 def head_of(network: ModularNetwork) -> nn.Linear:

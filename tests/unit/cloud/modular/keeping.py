@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from tests import tiny
 
 from driftwell.cloud.modular.catalogue import Address
-from driftwell.cloud.modular.fleet import Layout
 from driftwell.cloud.modular.keeper import ModuleKeeper
+from driftwell.cloud.modular.layout import Layout
 from driftwell.cloud.modular.planner import LATENCY, MEMORY, ResourceCost
 from driftwell.cloud.modular.registry import ModuleRegistry
 from driftwell.cloud.modular.settings import ModuleSettings
@@ -49,6 +49,7 @@ LAYOUT: Final = Layout(
         LATENCY: ResourceCost([np.array([1.0] * 5 + [0.0])] * 2, trunk=2.0),
     },
     fallback=((5,), (5,)),
+    classes=3,
 )
 """The trunk takes 100 bytes and 2 ms, a module 10 bytes and 1 ms, the bypass nothing."""
 EVEN: Final = importance_of(np.full(MODULES, 1 / 6), np.full(MODULES, 1 / 6))
@@ -140,6 +141,8 @@ def moved_by(arrays: dict[str, NDArray[np.float32]], by: float) -> Delta:
 def telemetry(model: str, device: str = "cam-1", **changes: Any) -> Telemetry:
     """A reading of a device whose data use all modules alike."""
     fields: dict[str, Any] = {"submodel": 0, "importance": EVEN, "images": 640}
+    if (shares := changes.pop("shares", None)) is not None:
+        changes["class_shares"] = np.array(shares, "<f4").tobytes()
     resources = changes.pop("resources", RESOURCES)
     latency_ms = changes.pop("latency_ms", None)
     return Telemetry(

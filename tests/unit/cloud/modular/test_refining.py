@@ -1,30 +1,39 @@
 """A fleet's sub-models learn together, each on the classes of its device."""
 
+import msgspec
 import numpy as np
+import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from driftwell.cloud.modular.offline_settings import OfflineSettings
-from driftwell.cloud.modular.refining import Tenant, refine
+from driftwell.cloud.modular.offline_settings import RefiningSettings
+from driftwell.cloud.modular.refining import Labelled, Target, judge, refine, settle
+from driftwell.messages.images import Pixels
 from driftwell.models.modular.decomposition import Structure, decompose, derive
 from driftwell.models.modular.network import ModularNetwork
+from driftwell.models.modular.pieces import read_module, read_trunk
 
-SETTINGS = OfflineSettings(learning_rate=0.01, batch=16)
-TENANTS = (
-    Tenant((frozenset({0, 1}),), frozenset({0, 1})),
-    Tenant((frozenset({1, 2}),), frozenset({2, 3})),
+SETTINGS = RefiningSettings(learning_rate=0.01, batch=16, batches=150)
+FEW = msgspec.structs.replace(SETTINGS, batches=5)
+TARGETS = (
+    Target((frozenset({0, 1}),), np.array([0.5, 0.5, 0, 0])),
+    Target((frozenset({1, 2}),), np.array([0, 0, 0.5, 0.5])),
 )
 
 
-def clouds() -> tuple[Tensor, NDArray[np.int64]]:
-    """Four clouds of points in the plane, 60 of each class."""
+def clouds() -> Labelled:
+    """Four clouds of points in the plane, 60 of each class, as pixels: 16 are a unit."""
     generator = np.random.default_rng(0)
     labels = np.arange(240) % 4
     centres = np.array([[2, 2], [2, -2], [-2, 2], [-2, -2]])
-    return torch.from_numpy(
-        (centres[labels] + generator.normal(0, 0.7, (240, 2))).astype("f4")
-    ), labels
+    points = centres[labels] + generator.normal(0, 0.7, (240, 2))
+    pixels = np.clip(np.rint(128 + 16 * points), 0, 255).astype(np.uint8)
+    return Labelled(pixels.reshape(240, 1, 2, 1), labels)
+
+
+def prepare(pixels: Pixels) -> Tensor:
+    """(N, 1, 2, 1) -> points (N, 2)."""
+    return torch.from_numpy((pixels.reshape(len(pixels), 2).astype(np.float32) - 128) / 16)
 
 
 def untrained() -> ModularNetwork:
@@ -35,22 +44,27 @@ def untrained() -> ModularNetwork:
     return decompose(network.eval(), torch.zeros(1, 2), structure, seed=0)
 
 
+def trained(seed: int = 0, settings: RefiningSettings = SETTINGS) -> ModularNetwork:
+    network = untrained()
+    refine(network, clouds(), prepare, TARGETS, settings, seed=seed)
+    return network
+
+
 def test_each_sub_model_learns_its_own_classes() -> None:
     """Nearly all of them, though the two share a module; modules of nobody stay as they were."""
-    inputs, labels = clouds()
-    network = untrained()
-    before = derive(network, [[5, 6]])
-    refine(network, inputs, labels, TENANTS, SETTINGS, steps=150, seed=0)
+    data = clouds()
+    before = derive(untrained(), [[5, 6]])
+    network = trained()
 
-    for tenant in TENANTS:
-        own = np.isin(labels, sorted(tenant.classes))
-        sub = derive(network, [sorted(layer) for layer in tenant.modules])
-        sub.train()  # statistics of these images: settled ones are somebody else's business
+    for target in TARGETS:
+        classes = np.flatnonzero(target.class_shares)
+        own = np.isin(data.labels, classes)
+        sub = derive(network, [sorted(layer) for layer in target.modules])
+        sub.train()  # by the statistics of these images
         # Only of its classes is asked: what it says of others it was not taught.
-        told = sub(inputs[torch.from_numpy(own)])[:, sorted(tenant.classes)].argmax(dim=1)
-        wanted = labels[own] - min(tenant.classes)
+        told = sub(prepare(data.images[own]))[:, classes].argmax(dim=1)
 
-        assert (told.numpy() == wanted).mean() > 0.95
+        assert (classes[told.numpy()] == data.labels[own]).mean() > 0.95
     place, after = network.places[0], derive(network, [[5, 6]])
     assert torch.equal(
         before.trunk.get_submodule(place.first).get_parameter("weight"),
@@ -58,26 +72,81 @@ def test_each_sub_model_learns_its_own_classes() -> None:
     )
 
 
-def test_the_selector_stays_as_it_is() -> None:
-    """So what was derived is what it would choose again."""
-    inputs, labels = clouds()
-    network = untrained()
-    before = {name: one.clone() for name, one in network.selector.state_dict().items()}
-    refine(network, inputs, labels, TENANTS, SETTINGS, steps=5, seed=0)
-    after = network.selector.state_dict()
+def test_only_modules_change() -> None:
+    """Trunk and selector are those that every device came with, to the bit."""
+    before, after = read_trunk(untrained()), read_trunk(trained(settings=FEW))
 
-    assert all(torch.equal(before[name], after[name]) for name in before)
+    assert all(np.array_equal(before[name], after[name]) for name in before)
+    modules = [read_module(one, 0, 1) for one in (untrained(), trained(settings=FEW))]
+    for name in ("first.weight", "norm.running_mean", "second.weight"):
+        assert not np.array_equal(modules[0][name], modules[1][name])
+
+
+def test_it_is_judged_by_the_loss_of_each_target() -> None:
+    """After training it is smaller for each; judging changes nothing, and draws the same twice."""
+    network, data = untrained(), clouds()
+    before = judge(network, data, prepare, TARGETS, seed=5)
+    pieces = read_trunk(network) | read_module(network, 0, 0)
+
+    assert judge(network, data, prepare, TARGETS, seed=5) == before
+    after_it = read_trunk(network) | read_module(network, 0, 0)
+    assert all(np.array_equal(pieces[name], after_it[name]) for name in pieces)
+    after = judge(trained(), data, prepare, TARGETS, seed=5)
+    assert all(new < 0.5 * old for new, old in zip(after, before, strict=True))
+
+
+def test_statistics_are_those_of_the_targets_images() -> None:
+    """The mean over two targets; the rest of the layer's state stays."""
+    network, data = untrained(), clouds()
+    norm = network.trunk.get_submodule(network.places[0].norm or "")
+    settle(network, data, prepare, TARGETS[:1], seed=1)
+    one = norm.get_buffer("running_mean").clone()
+    settle(network, data, prepare, TARGETS[1:], seed=1)
+    other = norm.get_buffer("running_mean").clone()
+    settle(network, data, prepare, TARGETS, seed=1)
+
+    assert not torch.allclose(one, other, atol=0.05)
+    torch.testing.assert_close(norm.get_buffer("running_mean"), (one + other) / 2)
+    assert norm.momentum == 0.1
+    assert not norm.training
+
+
+def test_images_are_drawn_by_class_shares() -> None:
+    data = clouds()
+    chances = data.chances(np.array([0.25, 0.75, 0, 0]))
+
+    assert chances.sum() == pytest.approx(1)
+    assert chances[data.labels == 1].sum() == pytest.approx(0.75)
+    assert chances[data.labels > 1].sum() == 0
+
+
+def test_a_class_without_an_image_leaves_its_share_to_the_others() -> None:
+    data = clouds()
+    few = Labelled(data.images[data.labels == 0], data.labels[data.labels == 0])
+
+    assert few.chances(np.array([0.5, 0.5, 0, 0])).sum() == pytest.approx(1)
+    np.testing.assert_allclose(few.chances(np.array([0, 1.0, 0, 0])), 1 / 60)
 
 
 def test_the_same_seed_refines_to_the_same_bits() -> None:
     """Whatever else has drawn numbers meanwhile."""
-    inputs, labels = clouds()
     states: list[dict[str, Tensor]] = []
     for seed in (1, 1, 2):
         torch.rand(seed + len(states))
-        network = untrained()
-        refine(network, inputs, labels, TENANTS, SETTINGS, steps=5, seed=seed)
-        states.append(network.state_dict())
+        states.append(trained(seed, FEW).state_dict())
 
     assert all(torch.equal(states[0][name], states[1][name]) for name in states[0])
     assert any(not torch.equal(states[0][name], states[2][name]) for name in states[0])
+
+
+def test_who_asks_it_to_stop_is_heeded() -> None:
+    """Between two batches; the network is in evaluation mode then."""
+    network = untrained()
+
+    def stop(done: int, _of: int) -> None:
+        if done == 3:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        refine(network, clouds(), prepare, TARGETS, SETTINGS, seed=0, report=stop)
+    assert not any(module.training for module in network.modules())

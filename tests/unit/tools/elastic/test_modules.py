@@ -5,7 +5,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from driftwell.cloud.modular.offline_settings import OfflineSettings
+from driftwell.cloud.modular.offline_settings import OfflineSettings, RefiningSettings
 from driftwell.models.footprint import Footprint
 from driftwell.models.modular.decomposition import Structure
 from driftwell.models.training import Effort
@@ -24,7 +24,7 @@ QUICK = ModuleSettings(
     structure=Structure(modules=8, slices=4, active=3),
     offline=OfflineSettings(joint_epochs=8, ability_epochs=4),
     local=Effort(epochs=3, rate=0.001, batch=16),
-    refinement=50,
+    refining=RefiningSettings(batches=50),
 )
 
 

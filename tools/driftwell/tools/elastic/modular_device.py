@@ -1,5 +1,6 @@
 """One device of the method `driftwell`: it asks for modules, runs them, and learns with them."""
 
+import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from driftwell.models.footprint import Footprint, Yardstick, measure_footprint
 from driftwell.models.modular.decomposition import derive
 from driftwell.models.modular.learning import head_of, learn
 from driftwell.models.modular.network import ModularNetwork
-from driftwell.models.modular.pieces import Arrays, read_module, write_module
+from driftwell.models.modular.pieces import read_module
 from driftwell.models.modular.prior import log_prior
 from driftwell.models.network import Preparation
 from driftwell.models.training import Effort, Prior
@@ -34,7 +35,7 @@ class Learned:
 
 
 class ModularDevice:
-    """A sub-model, the versions of the modules it was made of, and a head of its own."""
+    """A sub-model, the versions of the modules it was made of, and what it has learned of them."""
 
     def __init__(self, smallest: ModularNetwork, prepare: Preparation, classes: int) -> None:
         """Begin with the smallest sub-model; its trunk and selector stay."""
@@ -45,8 +46,9 @@ class ModularDevice:
         self._versions: dict[Address, int] = {}
         """Of all modules it has fetched; those it does not run now are kept on its disk."""
         self._head: State | None = None
-        self._learned: dict[Address, Arrays] = {}
-        """Its own versions of all modules that it has trained."""
+        """Of its training."""
+        self._trained: ModularNetwork | None = None
+        """A copy of what it runs, after the training of this step."""
 
     @property
     def held(self) -> tuple[tuple[int, ...], ...]:
@@ -72,28 +74,9 @@ class ModularDevice:
             inputs = self._prepare(samples.images)
             return [layer.double().numpy() for layer in self._network.importance(inputs)]
 
-    def take(
-        self, whole: ModularNetwork, chosen: Sequence[Collection[int]], *, own: float = 0.0
-    ) -> None:
-        """Run these modules from now on, with its own head.
-
-        Args:
-            whole: The cloud's newest versions.
-            chosen: For each layer.
-            own: What its own versions weigh against them, 0 to 1, of modules that it has trained.
-        """
+    def take(self, whole: ModularNetwork, chosen: Sequence[Collection[int]]) -> None:
+        """Run the cloud's newest versions of these modules, for each layer, from now on."""
         self._network = derive(whole, [sorted(layer) for layer in chosen])
-        for address in self._addresses():
-            mine = self._learned.get(address)
-            if mine:
-                newest = read_module(self._network, *address)
-                mixed = {
-                    name: np.asarray(own * array + (1 - own) * newest[name], np.float32)
-                    for name, array in mine.items()
-                }
-                write_module(self._network, *address, mixed)
-        if self._head is not None:
-            install(head_of(self._network), self._head)
 
     def fetch(self, catalogue: Catalogue) -> int:
         """Fetch the newest versions of the modules it runs; bytes on the link."""
@@ -115,25 +98,30 @@ class ModularDevice:
     def learn(
         self, samples: Samples, effort: Effort, *, knows_classes: bool, seed: Sequence[int]
     ) -> None:
-        """Train the modules and the head; of the trunk only statistics move.
+        """Train a copy of what it runs, as `edge.learning` does; what it runs stays.
 
         Its classes' shares belong to the loss: so the logits stay those of somebody who knows
         nothing of them, and modules can be shared with devices that have other classes.
         """
         if knows_classes:
             self._prior = log_prior(samples.labels, self._classes)
+        self._trained = copy.deepcopy(self._network)
+        head = head_of(self._trained)
+        if self._head is not None:
+            install(head, self._head)
         learn(
-            self._network, samples.images, samples.labels, self._prepare, effort,
-            seed=seed, prior=self._prior, trunk_follows=True,
+            self._trained, samples.images, samples.labels, self._prepare, effort,
+            seed=seed, prior=self._prior,
         )  # fmt: skip
-        self._head = state_of(head_of(self._network))
-        self._learned |= {one: read_module(self._network, *one) for one in self._addresses()}
+        self._head = state_of(head)
 
     def report(self, catalogue: Catalogue, importance: Importance) -> list[Learned]:
-        """What each module has learned since it was fetched."""
-        told = []
+        """What each module has learned since it was fetched; nothing if it was not trained."""
+        told: list[Learned] = []
+        if self._trained is None:
+            return told
         for address in self._addresses():
-            arrays = read_module(self._network, *address)
+            arrays = read_module(self._trained, *address)
             if arrays:
                 layer, module = address
                 weight = float(importance[layer][module])

@@ -3,11 +3,11 @@
 Offline the pre-trained network is cut into modules and trained on the proxy data. In a step
 each device asks the selector which modules its data use, and gets a sub-model that fits its
 budget. In the first step, before anything is fetched, the cloud trains the sub-models that came of
-it together, on proxy images of each device's classes. Then devices train their modules and a head
-of their own on their labelled data, and send back what the modules learned. The cloud folds
-that in, module by module. In training and when it answers, a device adds the log of its
-classes' shares to its logits. The limit of a step's download is for modules: trunk and
-selector come with the installation, and count as traffic only.
+it together, on proxy images of each device's classes. Then devices train copies of their modules
+on their labelled data, and send back what these learned. The cloud folds that in, module by
+module, and from the next step on devices run what came of it. In training and when it answers, a
+device adds the log of its classes' shares to its logits. The limit of a step's download is for
+modules: trunk and selector come with the installation, and count as traffic only.
 """
 
 from collections import defaultdict
@@ -17,12 +17,13 @@ from typing import Final
 
 import msgspec
 import numpy as np
+from numpy.typing import NDArray
 
 from driftwell.cloud.modular.aggregation import Contribution
 from driftwell.cloud.modular.catalogue import Address, Catalogue, FoldSettings
 from driftwell.cloud.modular.costs import measure_costs, smallest_choice
 from driftwell.cloud.modular.importance import Importance, worth_fetching
-from driftwell.cloud.modular.offline_settings import OfflineSettings
+from driftwell.cloud.modular.offline_settings import OfflineSettings, RefiningSettings
 from driftwell.cloud.modular.planner import (
     DOWNLOAD,
     LATENCY,
@@ -31,7 +32,7 @@ from driftwell.cloud.modular.planner import (
     choose_greedily,
     plan_modules,
 )
-from driftwell.cloud.modular.refining import Tenant, refine
+from driftwell.cloud.modular.refining import Labelled, Target, refine
 from driftwell.cloud.modular.training import train_offline
 from driftwell.messages.errors import InfeasibleBudgetError
 from driftwell.messages.images import Pixels
@@ -66,13 +67,13 @@ class ModuleSettings:
     """Views are the problem's."""
     fold: FoldSettings = field(default_factory=FoldSettings)
     local: Effort | None = None
-    """Of a device; None: the problem's."""
+    """Of a device; None: the problem's. Without epochs it does not train."""
     knows_classes: bool = True
     """Whether devices add the log of their classes' shares to their logits."""
-    own: float = 0.5
-    """What a device's own version of a module weighs beside the cloud's when a step begins."""
-    refinement: int = 1000
-    """Batches with which the sub-models of the first step are trained in the cloud."""
+    refining: RefiningSettings | None = field(
+        default_factory=lambda: RefiningSettings(batches=3000, distilled=0.7)
+    )
+    """Of the sub-models of the first step, in the cloud, with the problem's views; None: not."""
     least_importance: float = 0.02
     """Below this a device's data do not need a module: it is not fetched, whatever the budget."""
     is_exact: bool = True
@@ -142,10 +143,10 @@ class ElasticModules:
             if number == 0:
                 self._derive(place, own.budget, importance)
             else:  # the same limits and classes: it keeps its sub-model
-                device.take(self._whole, device.held, own=self._settings.own)
-        if number == 0 and self._settings.refinement:
-            self._refine()
-            up += len(self._devices) * 2 * self._world.problem.classes  # who has which classes
+                device.take(self._whole, device.held)
+        if number == 0 and self._settings.refining is not None:
+            self._refine(self._settings.refining)
+            up += len(self._devices) * 4 * self._world.problem.classes  # their classes' shares
         for place, (device, own) in enumerate(zip(self._devices, self._world.devices, strict=True)):
             importance = wanted[place]
             down += device.fetch(self._catalogue) + (self._trunk_bytes if number == 0 else 0)
@@ -178,21 +179,24 @@ class ElasticModules:
         }
         return Catalogue(modules, self._settings.fold)
 
-    def _refine(self) -> None:
+    def _refine(self, settings: RefiningSettings) -> None:
         """Train the sub-models that were just derived; their devices have fetched nothing yet."""
         world, pretrained = self._world, self._pretrained
-        offline = msgspec.structs.replace(self._settings.offline, **asdict(world.problem.views))
-        tenants = [
-            Tenant(tuple(frozenset(layer) for layer in device.held), frozenset(own.classes))
+        targets = [
+            Target(
+                tuple(frozenset(layer) for layer in device.held),
+                class_shares(own.steps[0].labels, world.problem.classes),
+            )
             for device, own in zip(self._devices, world.devices, strict=True)
         ]
         refine(
-            self._whole, pretrained.preparation(world.proxy.images), world.proxy.labels, tenants,
-            offline, steps=self._settings.refinement, seed=self._seed, teacher=pretrained.module(),
+            self._whole, Labelled(world.proxy.images, world.proxy.labels), pretrained.preparation,
+            targets, msgspec.structs.replace(settings, **asdict(world.problem.views)),
+            seed=self._seed, teacher=pretrained.module(),
         )  # fmt: skip
         self._catalogue = self._new_catalogue()
-        for device, tenant in zip(self._devices, tenants, strict=True):
-            device.take(self._whole, tenant.modules)
+        for device, target in zip(self._devices, targets, strict=True):
+            device.take(self._whole, target.modules)
 
     def _derive(self, place: int, budget: Budget, importance: Importance) -> None:
         """Give a device the best sub-model that is measured within its limits.
@@ -224,6 +228,11 @@ class ElasticModules:
         costs = {**self._costs, DOWNLOAD: download}
         derive_by = plan_modules if self._settings.is_exact else choose_greedily
         return derive_by(wanted, costs, limits).modules
+
+
+def class_shares(labels: Numbers, classes: int) -> NDArray[np.float64]:
+    """The share of each class (classes,) among labels (N,), N >= 1."""
+    return np.bincount(labels, minlength=classes) / len(labels)
 
 
 def _limits_of(budget: Budget) -> dict[str, float]:
