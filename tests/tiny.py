@@ -205,9 +205,9 @@ def make_images(count: int, seed: int = 0) -> Pixels:
     return np.random.default_rng(seed).integers(0, 256, (count, *SHAPE), dtype=np.uint8)
 
 
-def write_stream(file: Path, count: int, seed: int = 0) -> Path:
-    """Write a stream of random images, with labels, as .npz."""
-    labels = np.arange(count) % len(CLASSES)
+def write_stream(file: Path, count: int, seed: int = 0, *, classes: int = len(CLASSES)) -> Path:
+    """Write a stream of random images, with labels of the first classes, as .npz."""
+    labels = np.arange(count) % classes
     np.savez(file, x=make_images(count, seed), y=labels)
     return file
 

@@ -32,12 +32,14 @@ IMAGES = 30_000
 class Fleet:
     """A cloud with a modular model, and one device."""
 
-    def __init__(self, folder: Path, port: int, *settings: str, cloud: Sequence[str] = ()) -> None:
+    def __init__(
+        self, folder: Path, port: int, *settings: str, cloud: Sequence[str], classes: int
+    ) -> None:
         url = f"mqtt://127.0.0.1:{port}"
         whole = tiny.make_modular(folder)
         copy = write_device_copy(whole, folder / "copy").path
         foundation = tiny.make_bundle(folder, "foundation").path
-        stream = tiny.write_stream(folder / "stream.npz", IMAGES)
+        stream = tiny.write_stream(folder / "stream.npz", IMAGES, classes=classes)
         self.limits_file = folder / "limits.toml"
         self.state = folder / "cloud"
         self.predictions = folder / "predictions.jsonl"
@@ -80,8 +82,14 @@ class Fleet:
 
     def answered(self) -> list[int]:
         """Which images were answered, in order."""
-        lines = self.predictions.read_text().splitlines()
-        return [json.loads(line)["index"] for line in lines]
+        return [one["index"] for one in self._answers()]
+
+    def labels(self) -> list[int]:
+        """What they were taken for."""
+        return [one["label"] for one in self._answers()]
+
+    def _answers(self) -> list[dict[str, Any]]:
+        return [json.loads(line) for line in self.predictions.read_text().splitlines()]
 
     def log(self) -> str:
         """What `driftwell modular log` says."""
@@ -94,10 +102,14 @@ class Fleet:
 
 @asynccontextmanager
 async def open_fleet(
-    broker_name: str, folder: Path, *settings: str, cloud: Sequence[str] = ()
+    broker_name: str,
+    folder: Path,
+    *settings: str,
+    cloud: Sequence[str] = (),
+    classes: int = len(tiny.CLASSES),
 ) -> AsyncIterator[Fleet]:
     async with open_broker(broker_name, folder) as broker:
-        fleet = Fleet(folder, broker.port, *settings, cloud=cloud)
+        fleet = Fleet(folder, broker.port, *settings, cloud=cloud, classes=classes)
         fleet.limit(10**9)
         await fleet.cloud.start()
         await fleet.edge.start()
@@ -150,15 +162,24 @@ async def test_an_infeasible_budget_has_its_code(tmp_path: Path) -> None:
 
 
 async def test_what_devices_learn_comes_back(tmp_path: Path) -> None:
-    """A device that trains on its labelled images gets its modules back in new versions."""
-    learning = ("--set", "learning.enabled=true", "--set", "learning.every=100")
-    async with open_fleet("mosquitto", tmp_path, *learning) as fleet:
+    """A device that trains on its labelled images gets its modules back in new versions.
+
+    All its labels are of one class, and it was told that they are a fair sample.
+    """
+    learning = (
+        *("--set", "learning.enabled=true", "--set", "learning.every=100"),
+        *("--set", "learning.class_prior=true"),
+    )
+    async with open_fleet("mosquitto", tmp_path, *learning, classes=1) as fleet:
         await eventually(lambda: len(fleet.told("cloud", "module.folded")) > 0, LIMIT_S)
         await eventually(lambda: len(fleet.applied()) > 1, LIMIT_S)
+        labels = fleet.labels()
 
     assert " version 1" in fleet.log()
     newest = fleet.derived()[-1]
     assert newest["reason"] == "versions"
+    assert set(labels[:100]) != {0}
+    assert set(labels[-BATCH:]) == {0}
 
 
 async def test_a_fleets_sub_models_are_refined(tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from driftwell.messages.codec import encode
 from driftwell.messages.errors import ArrayError, BundleError, TooLargeError
 from driftwell.messages.topics import Kind, device_topic
 from driftwell.messages.update import ModuleUpdate
+from driftwell.models.modular.prior import log_prior
 
 PATIENCE_S: Final = 60.0
 """For the broker; then what was learned is dropped: the next training begins with newer modules."""
@@ -33,6 +34,8 @@ async def learning_loop(device: Device, learner: Learner) -> None:
 
 async def _learn(device: Device, learner: Learner) -> list[Learned]:
     images, labels = learner.lessons.take()
+    if device.settings.learning.class_prior:
+        device.node.class_prior = log_prior(labels, len(device.node.bundle.manifest.classes))
     loop = asyncio.get_running_loop()
     try:
         learned = await loop.run_in_executor(learner.thread, learner.learn, images, labels)

@@ -76,6 +76,8 @@ class EdgeNode:
         self.own_statistics = own if statistics == "own" else None
         """How its networks follow their stream; None: they do not."""
         self._network = bundle.network(own_statistics=self.own_statistics)
+        self.class_prior: NDArray[np.float32] | None = None
+        """How often each class is here, (C,), as `score` takes it; None: nothing is known."""
         self._next_network: Network | None = None
         self._state: AdaptableState | None = None
         """What the version that runs says; None: the source state."""
@@ -199,26 +201,24 @@ class EdgeNode:
         recalled = self._recall(signature)
         if recalled is not None:
             swapped, logits = recalled, self._forward(images)
-        scores = score(logits)
+        scores = score(logits, self.class_prior)
         drift = self._watch(signature, scores.entropy)
         if drift is not None and drift.drifted and len(images) >= MIN_BATCH_FOR_STATISTICS:
-            scores = score(logits := self._forward(images))  # what was forgotten had answered
+            logits = self._forward(images)  # what was forgotten had answered
+            scores = score(logits, self.class_prior)
         judgement = judge(self.settings, self.filter_state, scores.entropy, self._classes)
         self.filter_state = judgement.state
         verdicts = self._choice.choose(logits, scores.entropy, judgement.verdicts, rate)
         return Predictions(
             logits=logits,
-            label=scores.label,
-            confidence=scores.confidence,
-            entropy=scores.entropy,
+            label=scores.label, confidence=scores.confidence, entropy=scores.entropy,
             verdicts=verdicts,
             version=self._incumbent.version,
             swapped=swapped.manifest if swapped else None,
             forward_s=self._forward_s,
-            drift=drift,
-            place=self.domains.place,
+            drift=drift, place=self.domains.place,
             is_recalled=swapped is not None and swapped.is_known,
-        )
+        )  # fmt: skip
 
     def _signature(self, images: int, logits: NDArray[np.float32]) -> Signature | None:
         """What the batch looks like; None: nobody asks, or something is not finite."""

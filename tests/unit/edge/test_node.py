@@ -174,3 +174,15 @@ def test_own_statistics_start_again_with_a_version(bundle: Bundle) -> None:
         network.restart_statistics(elsewhere=trained_samples == 0)
 
         assert np.array_equal(node.infer(IMAGES).logits, network.logits(IMAGES))
+
+
+def test_what_is_known_of_the_classes_decides_its_answers(bundle: Bundle) -> None:
+    """And nothing else: logits, entropies and verdicts are those of the network."""
+    plain, knowing = make_node(bundle), make_node(bundle)
+    knowing.class_prior = np.array([-50, 0, -50, -50], np.float32)
+    images = tiny.make_images(32)
+    one, other = plain.infer(images), knowing.infer(images)
+
+    assert set(other.label) == {1} != set(one.label)
+    for name in ("logits", "entropy", "verdicts"):
+        np.testing.assert_array_equal(getattr(one, name), getattr(other, name))

@@ -64,3 +64,16 @@ def test_what_is_not_finite_says_so_and_spoils_nothing_else(bad: float) -> None:
     assert np.isnan(scores.entropy).tolist() == [False, True, False]
     others = score(values[[0, 2]])
     assert scores.entropy[[0, 2]].tolist() == others.entropy.tolist()
+
+
+def test_what_is_known_of_the_classes_decides_label_and_confidence() -> None:
+    """Entropy and what is not finite stay as they are."""
+    logits = np.array([[1.0, 0.9, -5.0], [np.nan, 0, 0], [3e38, -3e38, 0]], np.float32)
+    prior = np.log(np.array([0.1, 2.8, 0.1], np.float32))
+    plain, known = score(logits), score(logits, prior)
+
+    assert known.label[0] == 1
+    wanted = np.exp(0.9) * 2.8 / (np.exp(1) * 0.1 + np.exp(0.9) * 2.8 + np.exp(-5) * 0.1)
+    assert known.confidence[0] == pytest.approx(wanted, rel=1e-5)
+    np.testing.assert_array_equal(plain.entropy, known.entropy)
+    assert known.label[2] == 0

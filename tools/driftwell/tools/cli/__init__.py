@@ -2,6 +2,7 @@
 
 import os
 import sys
+from importlib.metadata import version
 from typing import Annotated
 
 import typer
@@ -57,6 +58,12 @@ app.command("whatif")(run_whatif)
 app.command("books")(print_books)
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"driftwell {version('driftwell')}")
+        raise typer.Exit
+
+
 @app.callback()
 def common_options(
     context: typer.Context,
@@ -64,6 +71,12 @@ def common_options(
     log_level: Annotated[
         str, typer.Option(help="debug, info, warning or error.", envvar="DRIFTWELL_LOG_LEVEL")
     ] = "info",
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and exit."
+        ),
+    ] = False,
     log_json: Annotated[
         bool,
         typer.Option("--log-json", help="One JSON object a line.", envvar="DRIFTWELL_LOG_JSON"),
