@@ -6,7 +6,6 @@ from typing import Final
 
 import msgspec
 import numpy as np
-import torch
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from numpy.typing import NDArray
 from tests import tiny, tiny_modular
@@ -18,7 +17,6 @@ from driftwell.messages.signing import sign_manifest
 from driftwell.messages.submodel import ModuleRef, SubModel, SubModelManifest
 from driftwell.models.bundle import Bundle
 from driftwell.models.modular.bundle import ModularBundle, open_modular
-from driftwell.models.modular.decomposition import decompose
 from driftwell.models.modular.writing import create_modular_bundle, write_device_copy
 
 DEVICE: Final = "cam-1"
@@ -35,13 +33,10 @@ class Bundles:
 
 def make_bundles(folder: Path) -> Bundles:
     """Cut a network with reproducible weights, and write both."""
-    base = tiny_modular.make_base(folder)
-    cut = decompose(base.module(), torch.zeros(1, 1, 8, 8), tiny_modular.STRUCTURE, seed=0)
-    generator = torch.Generator().manual_seed(0)
-    for head in cut.selector.scores:  # untrained, it chooses nothing
-        weight = head.get_parameter("weight")
-        weight.data = torch.randn(weight.shape, generator=generator)
-    whole = create_modular_bundle(folder / "whole", base=base, network=cut)
+    base = tiny_modular.make_blocks(folder)
+    whole = create_modular_bundle(
+        folder / "whole", base=base, network=tiny_modular.cut_blocks(base)
+    )
     device = write_device_copy(whole, folder / "device")
     return Bundles(whole, open_modular(whole.path), device)
 

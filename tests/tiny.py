@@ -22,11 +22,6 @@ from driftwell.messages.images import Pixels, pack_images
 from driftwell.messages.samples import SampleBatch, pack_columns
 from driftwell.messages.signing import sign_manifest
 from driftwell.models.bundle import Bundle, create_bundle
-from driftwell.models.modular.decomposition import decompose
-from driftwell.models.modular.network import ModularNetwork
-from driftwell.models.modular.spec import Structure
-from driftwell.models.modular.writing import create_modular_bundle
-from driftwell.models.normalisation import Scope
 from driftwell.models.preprocessing import Preprocessing
 
 SHAPE: Final = (8, 8, 1)
@@ -70,34 +65,6 @@ class NormedNetwork(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """(N, 1, 8, 8) -> (N, 4) logits."""
         return torch.as_tensor(self.head(self.norm(self.first(images.flatten(1)))))
-
-
-class Block(nn.Module):
-    """A residual block of two convolutions."""
-
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.conv1 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn1 = nn.BatchNorm2d(width)
-        self.conv2 = nn.Conv2d(width, width, 3, padding=1, bias=False)
-        self.bn2 = nn.BatchNorm2d(width)
-
-    def forward(self, features: Tensor) -> Tensor:
-        """(N, width, ...) -> the same shape."""
-        inner = torch.relu(self.bn1(self.conv1(features)))
-        return torch.as_tensor(torch.relu(features + self.bn2(self.conv2(inner))))
-
-
-def blocks() -> nn.Module:
-    """A model with two places for modules: a residual block, and a chain whose shapes agree."""
-    stem = nn.Sequential(nn.Conv2d(1, 8, 3, padding=1, bias=False), nn.BatchNorm2d(8), nn.ReLU())
-    chain = nn.Sequential(
-        nn.Conv2d(8, 9, 3, padding=1), nn.BatchNorm2d(9), nn.ReLU(),
-        nn.Conv2d(9, 8, 3, padding=1), nn.BatchNorm2d(8), nn.ReLU(),
-    )  # fmt: skip
-    return nn.Sequential(
-        stem, Block(8), chain, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(8, len(CLASSES))
-    )
 
 
 def edge() -> nn.Module:
@@ -155,44 +122,6 @@ def make_bundle(folder: Path, model: str = "edge", *, seed: int = 0) -> Bundle:
         classes=CLASSES,
         preprocessing=PREPROCESSING,
     )
-
-
-def make_blocks(folder: Path, scope: Scope = "normalisation") -> Bundle:
-    """Write and open the bundle of `blocks`, with weights as torch draws them."""
-    with torch.random.fork_rng():
-        torch.manual_seed(0)
-        module = blocks()
-    return create_bundle(
-        folder / "blocks",
-        model="tests.tiny:blocks",
-        weights={name: tensor.numpy() for name, tensor in module.state_dict().items()},
-        shape=SHAPE,
-        classes=CLASSES,
-        preprocessing=PREPROCESSING,
-        scope=scope,
-    )
-
-
-def cut(base: Bundle, structure: Structure) -> ModularNetwork:
-    """A bundle's network in modules, with a selector as it begins."""
-    return decompose(base.module(), torch.zeros(1, 1, 8, 8), structure, seed=0)
-
-
-def cut_blocks(base: Bundle, *, seed: int = 0) -> ModularNetwork:
-    """That network in 6 modules a layer, the bypass among them, whose selector has opinions."""
-    structure = Structure(modules=6, slices=4, active=2)
-    network = decompose(base.module(), torch.zeros(1, 1, 8, 8), structure, seed=seed)
-    generator = torch.Generator().manual_seed(seed)
-    with torch.no_grad():
-        for head in network.selector.scores.parameters():
-            head.copy_(torch.randn(head.shape, generator=generator))
-    return network
-
-
-def make_modular(folder: Path, scope: Scope = "normalisation") -> Bundle:
-    """Write and open a modular bundle of it."""
-    base = make_blocks(folder, scope)
-    return create_modular_bundle(folder / "modular", base=base, network=cut_blocks(base))
 
 
 def make_generator() -> np.random.Generator:

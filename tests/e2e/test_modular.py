@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from tests import tiny
+from tests import tiny, tiny_modular
 from tests.brokers import eventually
 from tests.programs import COMMAND, LIMIT_S, ROOT, Program, open_broker
 
@@ -36,7 +36,7 @@ class Fleet:
         self, folder: Path, port: int, *settings: str, cloud: Sequence[str], classes: int
     ) -> None:
         url = f"mqtt://127.0.0.1:{port}"
-        whole = tiny.make_modular(folder)
+        whole = tiny_modular.make_modular(folder)
         copy = write_device_copy(whole, folder / "copy").path
         foundation = tiny.make_bundle(folder, "foundation").path
         stream = tiny.write_stream(folder / "stream.npz", IMAGES, classes=classes)

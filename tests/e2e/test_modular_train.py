@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from tests import tiny
+from tests import tiny, tiny_modular
 from tests.brokers import eventually
 
 from driftwell.cloud.modular.checkpoint import CHECKPOINT
@@ -52,7 +52,7 @@ def is_newer(checkpoint: Path, than: int) -> bool:
 @pytest.mark.timeout(300)  # four programs, one after the other
 async def test_killed_and_interrupted_it_comes_to_the_same_bundle(tmp_path: Path) -> None:
     """SIGKILL after an epoch, Ctrl-C after another, then to the end: the digest of one run."""
-    tiny.make_modular(tmp_path)
+    tiny_modular.make_modular(tmp_path)
     tiny.write_stream(tmp_path / "data.npz", IMAGES)
     whole, out = tmp_path / "whole", tmp_path / "out"
     checkpoint = tmp_path / "out.checkpoint" / CHECKPOINT

@@ -6,7 +6,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 
 import msgspec
-from tests import tiny
+from tests import tiny, tiny_modular
 from tests.brokers import eventually
 from tests.unit.cloud.modular.keeping import RESOURCES, moved_by, telemetry
 
@@ -89,7 +89,7 @@ class Peer:
 @asynccontextmanager
 async def open_cloud(folder: Path) -> AsyncIterator[tuple[Peer, Consumer]]:
     broker = MemoryBroker()
-    edge, foundation = tiny.make_modular(folder), tiny.make_bundle(folder, "foundation")
+    edge, foundation = tiny_modular.make_modular(folder), tiny.make_bundle(folder, "foundation")
     peer, stopping = Peer(broker, edge), asyncio.Event()
     consumers: list[Consumer] = []
 

@@ -144,7 +144,7 @@ def test_a_newer_piece_keeps_its_own_values_under_a_version(
 
     network = model.sub_network(CHOSEN, newer)
     piece, source = network.state(), sub_network(model, bundles).state()
-    name = "trunk.block1.bn1.weight"
+    name = "trunk.1.bn1.weight"
     width = len(piece[name]) // 2
     version = tiny.applied(bundles.whole)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from safetensors.numpy import load_file, save_file
-from tests import tiny
+from tests import tiny, tiny_modular
 from typer.testing import CliRunner, Result
 
 from driftwell.cloud.modular.checkpoint import CHECKPOINT
@@ -25,11 +25,11 @@ def run(*words: object) -> Result:
 
 
 def create(folder: Path, *options: object) -> Path:
-    """Make a bundle of `tiny.blocks` on the command line."""
-    base = tiny.make_blocks(folder)
+    """Make a bundle of `tiny_modular.blocks` on the command line."""
+    base = tiny_modular.make_blocks(folder)
     save_file({name: np.array(array) for name, array in base.weights.items()}, folder / "w")
     run(
-        "bundle", "create", "--model", "tests.tiny:blocks", "--weights", folder / "w",
+        "bundle", "create", "--model", "tests.tiny_modular:blocks", "--weights", folder / "w",
         "--out", folder / "made", "--input", "8x8x1", "--classes", ",".join(tiny.CLASSES),
         "--mean", "0.5", "--std", "0.25", *options,
     )  # fmt: skip

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from tests import tiny
+from tests import tiny, tiny_modular
 from tests.unit.cloud.modular.keeping import memory, open_site
 from typer.testing import CliRunner
 
@@ -20,7 +20,7 @@ def run(*words: object) -> str:
 
 def test_a_plan_says_what_a_device_would_get(tmp_path: Path) -> None:
     """Without limits all modules, with what they cost by measure and what there is in all."""
-    bundle = tiny.make_modular(tmp_path)
+    bundle = tiny_modular.make_modular(tmp_path)
     said = run("plan", "--bundle", bundle.path)
 
     assert "12 modules, exact" in said
@@ -29,7 +29,7 @@ def test_a_plan_says_what_a_device_would_get(tmp_path: Path) -> None:
 
 def test_a_plan_is_for_the_images_of_a_device(tmp_path: Path) -> None:
     """Their use of the modules decides; a stream of another shape is refused."""
-    bundle = tiny.make_modular(tmp_path)
+    bundle = tiny_modular.make_modular(tmp_path)
     stream = tiny.write_stream(tmp_path / "stream.npz", 8)
     np.savez(tmp_path / "wrong.npz", x=np.zeros((2, 3, 3, 1), np.uint8))
 
@@ -40,7 +40,7 @@ def test_a_plan_is_for_the_images_of_a_device(tmp_path: Path) -> None:
 
 def test_limits_that_leave_no_room_are_refused(tmp_path: Path) -> None:
     """With what binds and the smallest there is; infinity is no limit, and one piece no modules."""
-    bundle = tiny.make_modular(tmp_path)
+    bundle = tiny_modular.make_modular(tmp_path)
     plain = tiny.make_bundle(tmp_path, "edge")
 
     with pytest.raises(InfeasibleBudgetError, match=r"memory_bytes needs .* of 1"):

@@ -9,7 +9,7 @@ from typing import Any, Final
 import msgspec
 import numpy as np
 from numpy.typing import NDArray
-from tests import tiny
+from tests import tiny, tiny_modular
 
 from driftwell.cloud.modular.catalogue import Address
 from driftwell.cloud.modular.keeper import ModuleKeeper
@@ -168,7 +168,7 @@ def open_site(
     folder: Path, bundle: Bundle | None = None, settings: ModuleSettings | None = None
 ) -> Iterator[Site]:
     """A keeper whose registry is in the folder."""
-    site = Site(folder, bundle or tiny.make_modular(folder), settings or ModuleSettings())
+    site = Site(folder, bundle or tiny_modular.make_modular(folder), settings or ModuleSettings())
     try:
         yield site
     finally:

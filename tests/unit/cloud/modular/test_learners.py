@@ -7,7 +7,7 @@ import msgspec
 import numpy as np
 import pytest
 from numpy.typing import NDArray
-from tests import tiny
+from tests import tiny, tiny_modular
 
 from driftwell.cloud.cema import CemaLearner
 from driftwell.cloud.distiller import Distiller
@@ -25,7 +25,7 @@ BATCH = 32
 @pytest.fixture(params=["normalisation", "all"])
 def edge(tmp_path: Path, request: pytest.FixtureRequest) -> Bundle:
     scope: Scope = request.param
-    return tiny.make_modular(tmp_path, scope)
+    return tiny_modular.make_modular(tmp_path, scope)
 
 
 def distiller(foundation: Bundle, edge: Bundle) -> Learner:

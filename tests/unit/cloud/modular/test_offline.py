@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from tests import tiny
+from tests import tiny, tiny_modular
 
 from driftwell.cloud.modular.checkpoint import (
     CHECKPOINT,
@@ -39,7 +39,7 @@ class StoppedError(Exception):
 
 @pytest.fixture(scope="module")
 def bundle(tmp_path_factory: pytest.TempPathFactory) -> Bundle:
-    return tiny.make_modular(tmp_path_factory.mktemp("bundles"))
+    return tiny_modular.make_modular(tmp_path_factory.mktemp("bundles"))
 
 
 @pytest.fixture(scope="module")
@@ -185,7 +185,7 @@ def test_a_checkpoint_that_cannot_be_written_is_an_error(
 def test_a_bundle_in_one_piece_is_refused(tmp_path: Path, run: Run) -> None:
     """The error says how to make a modular one."""
     with pytest.raises(SettingsError, match="bundle create --modular"):
-        run_offline(tiny.make_blocks(tmp_path), IMAGES, LABELS, run, tmp_path)
+        run_offline(tiny_modular.make_blocks(tmp_path), IMAGES, LABELS, run, tmp_path)
 
 
 def test_an_epoch_that_was_told_is_kept(tmp_path: Path, bundle: Bundle, run: Run) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 import numpy as np
 import pytest
-from tests import tiny
+from tests import tiny, tiny_modular
 from tests.unit.cloud.modular.keeping import Site, open_site
 
 from driftwell.cloud.modular.offline_settings import RefinementSettings, RefiningSettings
@@ -47,7 +47,7 @@ def refiner_of(
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    return tiny.make_modular(tmp_path)
+    return tiny_modular.make_modular(tmp_path)
 
 
 @pytest.fixture

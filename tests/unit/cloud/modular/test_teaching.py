@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from numpy.typing import NDArray
-from tests import tiny
+from tests import tiny, tiny_modular
 from torch import Tensor
 from torch.nn import functional
 
@@ -46,7 +46,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def bundle(folder: Path) -> Bundle:
     """A modular one; what was cut lies beside it, as `blocks`."""
-    return tiny.make_modular(folder)
+    return tiny_modular.make_modular(folder)
 
 
 def make_teacher(folder: Path, *, preprocessing: Preprocessing = tiny.PREPROCESSING,

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from tests import tiny
+from tests import tiny, tiny_modular
 
 from driftwell.messages.delta import apply_delta, encode_delta
 from driftwell.messages.digest import digest_arrays
@@ -34,7 +34,7 @@ SCOPES: tuple[Scope, ...] = ("normalisation", "all")
 
 @pytest.fixture
 def whole(tmp_path: Path) -> Bundle:
-    return tiny.make_modular(tmp_path)
+    return tiny_modular.make_modular(tmp_path)
 
 
 @pytest.fixture
@@ -135,7 +135,7 @@ def test_a_version_of_the_whole_fits_a_sub_model(
     tmp_path: Path, scope: Scope, chosen: list[tuple[int, ...]]
 ) -> None:
     """Its channels of the whole's adapted state make it answer as the whole would with them."""
-    whole = tiny.make_modular(tmp_path, scope)
+    whole = tiny_modular.make_modular(tmp_path, scope)
     bundle = open_modular(whole.path)
     moved = {name: array + np.float32(0.125) for name, array in whole.source.items()}
     version = apply_delta(whole.source, encode_delta(whole.source, moved))
@@ -155,7 +155,9 @@ def test_a_version_of_the_whole_fits_a_sub_model(
 def test_the_whole_source_state_lies_beside_where_it_is_small(tmp_path: Path) -> None:
     """So a device can verify what a delta leads to; with all weights it would be the model."""
     small, large = (
-        write_device_copy(tiny.make_modular(tmp_path / scope, scope), tmp_path / scope / "copy")
+        write_device_copy(
+            tiny_modular.make_modular(tmp_path / scope, scope), tmp_path / scope / "copy"
+        )
         for scope in SCOPES
     )
 
@@ -207,7 +209,7 @@ def test_a_whole_bundle_is_not_made_a_copy_of_itself(tmp_path: Path, whole: Bund
 def test_a_fallback_of_modules_comes_with_them(tmp_path: Path) -> None:
     """A copy without the fallback's module is refused, and the module named."""
     base = tiny.make_bundle(tmp_path, "foundation")
-    network = tiny.cut(base, Structure(modules=6, slices=4, active=2))
+    network = tiny_modular.cut(base, Structure(modules=6, slices=4, active=2))
     whole = create_modular_bundle(tmp_path / "modular", base=base, network=network)
     copy = write_device_copy(whole, tmp_path / "copy")
     files = [file.stem for file in (copy.path / MODULES).iterdir()]

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from safetensors.numpy import load_file, save_file
-from tests import tiny
+from tests import tiny, tiny_modular
 
 from driftwell.messages.delta import apply_delta, encode_delta
 from driftwell.messages.digest import digest_arrays
@@ -36,7 +36,7 @@ SCOPES: tuple[Scope, ...] = ("normalisation", "all")
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Bundle:
-    return tiny.make_modular(tmp_path)
+    return tiny_modular.make_modular(tmp_path)
 
 
 def spec_of(bundle: Bundle) -> ModularSpec:
@@ -62,8 +62,8 @@ def module_file(bundle: Bundle, layer: int = 0, module: int = 0) -> Path:
 @pytest.mark.parametrize("scope", SCOPES)
 def test_it_answers_as_the_network_it_was_made_of(tmp_path: Path, scope: Scope) -> None:
     """The same bundle again, the same logits, and the whole network's arrays may adapt."""
-    base = tiny.make_blocks(tmp_path, scope)
-    network = tiny.cut_blocks(base)
+    base = tiny_modular.make_blocks(tmp_path, scope)
+    network = tiny_modular.cut_blocks(base)
     bundle = create_modular_bundle(tmp_path / "modular", base=base, network=network)
     again = open_bundle(bundle.path)
     with torch.inference_mode():
@@ -107,7 +107,7 @@ def test_the_fallback_is_what_is_used_most(tmp_path: Path, bundle: Bundle) -> No
     """One module a layer, the most important one, and not the bypass."""
     wide = tiny.make_bundle(tmp_path, "foundation")
     structure = Structure(modules=6, slices=4, active=2)
-    network = tiny.cut(wide, structure)
+    network = tiny_modular.cut(wide, structure)
     importance = [np.array([0.1, 0.1, 0.3, 0.1, 0.2, 0.2], np.float32)]
     chosen = [
         spec_of(create_modular_bundle(tmp_path / "out", base=wide, network=network, **given))
@@ -139,7 +139,7 @@ def test_with_other_weights_it_stays_what_it_is(tmp_path: Path, bundle: Bundle) 
     chosen = replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, modular=spec))
     moved = {**bundle.weights, **tiny.moved(bundle.source)}
     made = rewrite_bundle(chosen, tmp_path / "out", moved)
-    flat = tiny.make_blocks(tmp_path, "all")
+    flat = tiny_modular.make_blocks(tmp_path, "all")
     again = rewrite_bundle(flat, tmp_path / "flat", flat.weights)
 
     assert digest_arrays(made.source) == digest_arrays(tiny.moved(bundle.source))
@@ -245,9 +245,9 @@ def test_a_damaged_bundle_is_refused(bundle: Bundle, message: str) -> None:
 
 def test_what_is_not_the_whole_network_is_not_written(tmp_path: Path, bundle: Bundle) -> None:
     """A sub-model, another network's modules, or NaN: no bundle."""
-    base = tiny.make_blocks(tmp_path)
-    network = tiny.cut_blocks(base)
-    poisoned = tiny.cut_blocks(base)
+    base = tiny_modular.make_blocks(tmp_path)
+    network = tiny_modular.cut_blocks(base)
+    poisoned = tiny_modular.cut_blocks(base)
     with torch.no_grad():
         poisoned.trunk.get_parameter("5.bias").fill_(torch.nan)
     wrong = {
