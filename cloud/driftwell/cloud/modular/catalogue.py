@@ -31,6 +31,8 @@ Address = tuple[int, int]
 MAX_RETIRED: Final = 65_536
 """Pieces that are no longer kept and still known by their names, so that an update of one is
 told from one of nowhere; the oldest are forgotten first."""
+LEAST_SIZE: Final = 0.01
+"""Of a value, on average: a module of zeros may move, and not without bound."""
 
 
 class FoldSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -275,10 +277,11 @@ class Catalogue:
 
 
 def _distance(before: Arrays, after: Arrays) -> float:
-    """The norm of the difference over that of `before`; 0 where that is 0."""
+    """The norm of the difference over that of `before`, at least LEAST_SIZE a value."""
     moved = sum(float(np.square(after[name] - array).sum()) for name, array in before.items())
     norm = sum(float(np.square(array).sum()) for array in before.values())
-    return (moved / norm) ** 0.5 if norm else 0.0
+    least = LEAST_SIZE**2 * sum(array.size for array in before.values())
+    return float((moved / max(norm, least)) ** 0.5) if before else 0.0
 
 
 def _require_variances(arrays: Arrays) -> None:

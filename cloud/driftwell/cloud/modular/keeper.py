@@ -32,9 +32,8 @@ from driftwell.cloud.modular.planner import (
 from driftwell.cloud.modular.refinement import Refiner
 from driftwell.cloud.modular.registry import ModuleRegistry, StoredSubModel
 from driftwell.cloud.modular.settings import ModuleSettings
-from driftwell.messages.arrays import unpack_arrays
-from driftwell.messages.blob import Fetch, in_order
-from driftwell.messages.delta import Delta, encode_delta
+from driftwell.cloud.modular.updates import delta_of
+from driftwell.messages.blob import Fetch
 from driftwell.messages.envelope import MAX_COUNT
 from driftwell.messages.errors import ArrayError, InfeasibleBudgetError, RefusalCode, WireError
 from driftwell.messages.signing import read_submodel, sign_manifest
@@ -131,6 +130,8 @@ class ModuleKeeper:
             return
         if telemetry.device in self.fleet.members:
             self._touched[telemetry.device] = None
+        else:
+            self.counters["readings-beyond-limit"] += 1  # of more devices than MAX_DEVICES
 
     def take_fetch(self, fetch: Fetch) -> None:
         """Note which pieces a device lacks; who asks again goes to the end of the line."""
@@ -151,7 +152,7 @@ class ModuleKeeper:
                     f"piece {update.module[:12]} is version {version.number}, not "
                     f"{update.base_version}"
                 )
-            learned = Update(version.number, _delta_of(update, version.arrays), update.importance)
+            learned = Update(version.number, delta_of(update, version.arrays), update.importance)
             contribution = self.catalogue.read(address, learned)
             made = self.catalogue.folded(address, [contribution])
         except WireError as error:
@@ -274,26 +275,6 @@ class ModuleKeeper:
             self.registry.refuse(device, str(error.code), str(error), payload, update=update)
         except sqlite3.OperationalError as reason:  # with or without room on the disk: refused
             log.warning("quarantine.not-stored", error=str(reason))
-
-
-def _delta_of(update: ModuleUpdate, base: Arrays) -> Delta:
-    """The differences of an update, however they came.
-
-    Raises:
-        ArrayError: if it holds both forms or none, or they do not fit the module.
-    """
-    if isinstance(update.delta, Delta) and not update.arrays:
-        return update.delta
-    given = unpack_arrays(update.arrays)
-    ordered = in_order(base)
-    fits = given.keys() == ordered.keys() and all(
-        given[name].dtype == np.float32 and given[name].shape == array.shape
-        for name, array in ordered.items()
-    )
-    if not fits or update.delta is not msgspec.UNSET:
-        raise ArrayError("an update holds either a delta, or float32 differences of all arrays")
-    after = {name: array + given[name].astype(np.float32) for name, array in ordered.items()}
-    return encode_delta(ordered, after)
 
 
 def _in_device_units(amounts: Mapping[str, float], scale: float) -> dict[str, float]:

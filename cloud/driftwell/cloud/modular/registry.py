@@ -133,12 +133,12 @@ class ModuleRegistry:
     def refine(
         self, marks: Iterable[str], versions: Mapping[Address, ModuleVersion], *, keep: int
     ) -> None:
-        """Book that sub-models were refined, with what came of it, all or nothing.
+        """Book that sub-models with these marks were refined, with what came of it, or nothing.
 
         Args:
             marks: Of the sub-models.
-            versions: The next version of modules.
-            keep: Versions of a module whose arrays are kept.
+            versions: The next ones of modules.
+            keep: As in `fold`.
         """
         with transaction(self._database) as database:
             for address, version in versions.items():
@@ -214,9 +214,8 @@ class ModuleRegistry:
 
     def retired(self) -> list[str]:
         """Pieces that are known by name only, oldest first."""
-        rows = self._database.execute("SELECT piece FROM modules WHERE content IS NULL "
-                                      "ORDER BY rowid")  # fmt: skip
-        return [str(row[0]) for row in rows]
+        order = "SELECT piece FROM modules WHERE content IS NULL ORDER BY rowid"
+        return [str(row[0]) for row in self._database.execute(order)]
 
     def costs(self) -> bytes | None:
         """What modules cost, as it was kept; None: it was never measured."""

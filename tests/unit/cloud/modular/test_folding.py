@@ -54,3 +54,16 @@ def test_a_variance_below_0_is_refused() -> None:
 
     with pytest.raises(ArrayError, match=r"norm.running_var.*below 0"):
         catalogue.read(HERE, Update(0, encode_delta(module, worse), 0.5))
+
+
+def test_a_module_of_zeros_may_not_leap() -> None:
+    """There is no norm to measure by, and a bound all the same."""
+    zeros = {"first.weight": np.zeros((4, 4), np.float32)}
+    catalogue = Catalogue({HERE: zeros}, FoldSettings(largest_change=4.0))
+    small, large = (
+        Update(0, encode_delta(zeros, {"first.weight": np.full((4, 4), by, np.float32)}), 0.5)
+        for by in (0.03, 1.0)
+    )
+    assert catalogue.read(HERE, small).importance == 0.5
+    with pytest.raises(ArrayError, match="moves the module by 100 of its norm"):
+        catalogue.read(HERE, large)
