@@ -193,3 +193,16 @@ async def open_modular_site(folder: Path, bundles: Bundles) -> AsyncIterator[Mod
             yield site
         finally:
             await site.close()
+
+
+def expected(bundles: Bundles, chosen: tuple[tuple[int, ...], ...], images: int = 32) -> np.ndarray:
+    """What a sub-model of the bundle's own modules answers."""
+    network = bundles.cloud.network(chosen)
+    logits: np.ndarray = network.logits(tiny.make_images(images))
+    return logits
+
+
+async def logits_of(site: ModularSite) -> np.ndarray:
+    """What the device's node answers now, without its statistics in the way."""
+    logits: np.ndarray = site.device.node.infer(tiny.make_images(32)).logits
+    return logits

@@ -7,42 +7,18 @@ from pathlib import Path
 
 import msgspec
 import numpy as np
-import pytest
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from tests import modular_pieces, tiny
+from tests import modular_pieces
 from tests.brokers import eventually
 from tests.daemons import WITHIN_S
 from tests.modular_pieces import Bundles, make_blobs, make_manifest
-from tests.modular_site import ModularSite, open_modular_site
+from tests.modular_site import expected, logits_of, open_modular_site
 
-from driftwell.messages.blob import Blob, Fetch, encode_whole, in_order
-from driftwell.messages.codec import encode
-from driftwell.messages.delta import apply_delta
+from driftwell.messages.blob import Blob, Fetch, encode_whole
 from driftwell.messages.state import ModelLimits
 from driftwell.messages.submodel import ModuleRef
-from driftwell.messages.topics import Kind
 
 LARGE = ((0, 1, 2), (1, 2, 3))
 SMALL = ((0, 4), (1,))
-OTHER_KEY = Ed25519PrivateKey.from_private_bytes(bytes(32))
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
-    return modular_pieces.make_bundles(tmp_path_factory.mktemp("modular"))
-
-
-def expected(bundles: Bundles, chosen: tuple[tuple[int, ...], ...], images: int = 32) -> np.ndarray:
-    """What a sub-model of the bundle's own modules answers."""
-    network = bundles.cloud.network(chosen)
-    logits: np.ndarray = network.logits(tiny.make_images(images))
-    return logits
-
-
-async def logits_of(site: ModularSite) -> np.ndarray:
-    """What the device's node answers now, without its statistics in the way."""
-    logits: np.ndarray = site.device.node.infer(tiny.make_images(32)).logits
-    return logits
 
 
 async def test_a_device_fetches_what_it_lacks_and_switches(
@@ -216,131 +192,3 @@ async def test_a_newer_version_of_a_module_comes_as_a_difference(
         assert site.cloud.fetches[2].wants[0].have is msgspec.UNSET
         await eventually(lambda: site.cloud.refusals == ["bad-array"], WITHIN_S)
         assert site.modules.supply.held()[0][0] == 2
-
-
-async def test_bad_pieces_cost_nothing_but_their_bytes(tmp_path: Path, bundles: Bundles) -> None:
-    """Each under its code; the device answers, asks again, and takes good ones."""
-
-    def tampered(fetch: Fetch) -> list[Blob]:
-        """Each question gets the next of these, and then good pieces."""
-        want = fetch.wants[0]
-        arrays = site.cloud.pieces[want.piece]
-        altered = {name: array + np.float32(1) for name, array in arrays.items()}
-        blobs = make_blobs(want.piece, encode_whole(altered))
-        match len(site.cloud.fetches):
-            case 1:  # another content, with its own digest
-                return blobs
-            case 2:  # not what its digest says
-                return [msgspec.structs.replace(one, content="d" * 64) for one in blobs]
-            case 3:  # far too large
-                return [msgspec.structs.replace(one, size_bytes=10**9) for one in blobs]
-            case 4:  # no content at all
-                return make_blobs(want.piece, b"nonsense")
-            case 5:  # of a piece that nobody asked for
-                return make_blobs("c" * 64, b"nonsense")
-            case _:
-                return modular_pieces.answer(fetch, site.cloud.pieces)
-
-    async with open_modular_site(tmp_path, bundles) as site:
-        site.cloud.answer = tampered
-        await site.start(pieces={"fetch_retry_s": 0.1})
-        await site.cloud.order(make_manifest(bundles.cloud, 1, SMALL))
-        await eventually(lambda: len(site.cloud.refusals) == 1, WITHIN_S)
-        await site.answer()
-        assert site.modules.running == 0
-        await site.runs(1)
-
-        assert site.cloud.refusals == [
-            "wrong-result", "wrong-result", "too-large", "malformed", "too-large",
-        ]  # fmt: skip
-        assert site.device.counters["pieces_refused"] == 5
-
-
-@pytest.mark.parametrize(
-    ("changed", "code"),
-    [
-        ({"device": "cam-2"}, "wrong-sender"),
-        ({"model": "f" * 64}, "wrong-model"),
-        ({"group": "north"}, "wrong-cohort"),
-        ({"expires_ns": 1}, "expired"),
-        ({"version": 1}, "older-version"),
-        ({"layers": ((ModuleRef(module=0, version=0, piece="a" * 64),),)}, "bad-array"),
-    ],
-)
-async def test_a_sub_model_that_is_not_for_it_is_refused(
-    tmp_path: Path, bundles: Bundles, changed: dict[str, object], code: str
-) -> None:
-    """Under its code; what it runs goes on."""
-    async with open_modular_site(tmp_path, bundles) as site:
-        await site.start()
-        await site.cloud.order(make_manifest(bundles.cloud, 1, SMALL))
-        await site.runs(1)
-
-        manifest = make_manifest(bundles.cloud, 2, LARGE)
-        await site.cloud.order(msgspec.structs.replace(manifest, **changed))
-        await eventually(lambda: site.cloud.refusals == [code], WITHIN_S)
-        await site.answer()
-
-        assert site.modules.running == 1
-
-
-async def test_a_forged_sub_model_is_refused(tmp_path: Path, bundles: Bundles) -> None:
-    """With another key, or altered after it was signed; a retained repeat is no news."""
-    async with open_modular_site(tmp_path, bundles) as site:
-        manifest = make_manifest(bundles.cloud, 1, SMALL)
-        message = modular_pieces.make_submodel(manifest)
-        forged = modular_pieces.make_submodel(manifest, OTHER_KEY)
-        altered = msgspec.structs.replace(message, manifest=message.manifest[:-1] + b"\0")
-        await site.start()
-
-        for one in (forged, altered, message, message):
-            await site.cloud.say(Kind.SUBMODEL, encode(one))
-        await site.runs(1)
-
-        await eventually(lambda: len(site.cloud.refusals) == 2, WITHIN_S)
-        assert site.cloud.refusals == ["untrusted-key", "bad-signature"]
-        assert site.device.counters["submodels_applied"] == 1
-
-
-async def test_a_device_that_trains_tells_what_its_modules_learned(
-    tmp_path: Path, bundles: Bundles
-) -> None:
-    """One update a module, from the very piece it ran; what it runs itself stays as it is."""
-    async with open_modular_site(tmp_path, bundles) as site:
-        learning = {"enabled": True, "every": 64, "window": 64, "epochs": 1}
-        await site.start(statistics="delivered", learning=learning)
-        await site.cloud.order(make_manifest(bundles.cloud, 1, LARGE))
-        await site.runs(1)
-        await site.answer()
-        assert site.device.counters["trainings"] == 0
-
-        await site.answer()
-        await eventually(lambda: len(site.cloud.updates) == 6, WITHIN_S)
-
-        spec = bundles.cloud.spec
-        assert {update.module for update in site.cloud.updates} == {
-            spec.modules[layer][module] for layer, chosen in enumerate(LARGE) for module in chosen
-        }
-        for update in site.cloud.updates:
-            assert (update.base_version, update.samples) == (0, 64)
-            assert not isinstance(update.delta, msgspec.UnsetType)
-            before = in_order(site.cloud.pieces[update.module])
-            learned = apply_delta(before, update.delta)
-            assert any((learned[name] != before[name]).any() for name in before)
-            values = sum(array.size for array in before.values())
-            assert len(msgspec.msgpack.encode(update.delta)) <= max(512, values // 2)
-        assert site.device.counters["updates_sent"] == 6
-        np.testing.assert_array_equal(await logits_of(site), expected(bundles, LARGE))
-
-
-async def test_a_device_that_is_not_told_to_does_not_train(
-    tmp_path: Path, bundles: Bundles
-) -> None:
-    """However many labelled images it sees."""
-    async with open_modular_site(tmp_path, bundles) as site:
-        await site.start()
-
-        await site.answer(512)
-
-        assert site.device.learner is None
-        assert site.device.counters["trainings"] == 0

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
-from tests import modular_pieces, tiny
+from tests import tiny
 from tests.brokers import eventually
 from tests.modular_pieces import Bundles
 from tests.modular_site import ModularSite, open_modular_site
@@ -25,11 +25,6 @@ from driftwell.messages import blob
 
 WITHIN_S = 30.0
 AT_ONCE = {"fleet": {"replan": {"patience_s": 0.5}, "refresh_s": 0.0, "least_images": 16}}
-
-
-@pytest.fixture(scope="module")
-def bundles(tmp_path_factory: pytest.TempPathFactory) -> Bundles:
-    return modular_pieces.make_bundles(tmp_path_factory.mktemp("modular"))
 
 
 @asynccontextmanager
