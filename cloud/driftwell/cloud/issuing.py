@@ -135,6 +135,21 @@ class Issuer:
         cohort.version, cohort.result = version.version, version.result
         return version
 
+    def renewed(self, version: StoredVersion) -> StoredVersion:
+        """The version, signed anew if half of its time is over; only that it ends later changes.
+
+        So a device that lost its state gets it, however long ago it was made.
+        """
+        manifest = read_manifest(version.manifest)
+        now_ns = self._wall_ns()
+        if manifest.expires_ns - now_ns > self._lifetime_ns // 2:
+            return version
+        manifest = msgspec.structs.replace(manifest, expires_ns=now_ns + self._lifetime_ns)
+        encoded, signature = sign_manifest(manifest, self._key)
+        version = replace(version, manifest=encoded, signature=signature)
+        self._ledger.renew(version)
+        return version
+
     def _target(self, request: RevertRequest) -> Manifest | None:
         if request.version == 0:
             return None

@@ -19,6 +19,7 @@ from driftwell.cloud.registry import (
     read_newest_versions,
     read_version,
     read_versions,
+    renew_version,
     upgrade,
 )
 from driftwell.cloud.tables import SCHEMA, RevertRequest, StoredBatch, StoredVersion
@@ -209,6 +210,11 @@ class Ledger:
     def version(self, cohort: str, version: int) -> StoredVersion | None:
         """One version; None if it is not there, or not any more."""
         return read_version(self._database, cohort, version)
+
+    def renew(self, version: StoredVersion) -> None:
+        """Keep a version's manifest as it is signed now."""
+        with transaction(self._database) as database:
+            renew_version(database, version)
 
     def newest_versions(self) -> list[StoredVersion]:
         """The newest version of each cohort."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import sqlite3
+from collections.abc import Iterator
 from itertools import chain
 from typing import Final
 
@@ -23,6 +24,8 @@ from driftwell.messages.topics import (
 
 RETRY_S: Final = 5.0
 """How long to wait before a step is tried again that the disk would not take, or a head."""
+RENEWAL_NS: Final = 3600 * 10**9
+"""How often to look for versions half of whose time is over."""
 LOOK_S: Final = 1.0
 """How often to look whether somebody asked for a revert."""
 
@@ -110,7 +113,7 @@ async def head_loop(consumer: Consumer, connection: Connection) -> None:
 
     Between connections it publishes again what a connected broker did not answer for.
     """
-    epoch = 0
+    epoch, renewed_ns = 0, consumer.wall_ns()
     while True:
         try:
             async with asyncio.timeout(RETRY_S):
@@ -119,13 +122,36 @@ async def head_loop(consumer: Consumer, connection: Connection) -> None:
             consumer.unpublished.update(consumer.cohorts)
         except TimeoutError:
             pass
+        if consumer.wall_ns() - renewed_ns > RENEWAL_NS:
+            renewed_ns = consumer.wall_ns()
+            consumer.unpublished.update(_renewed(consumer))
         for cohort in [name for name in consumer.cohorts if name in consumer.unpublished]:
             # Read one by one: while a head is under way a step or a revert may make a newer one.
-            version = consumer.ledger.version(cohort, consumer.cohorts[cohort].version)
+            version = _newest(consumer, cohort)
             if version is None:
                 consumer.unpublished.discard(cohort)
             else:
                 await publish_version(consumer, connection, version)
+
+
+def _renewed(consumer: Consumer) -> Iterator[str]:
+    """Cohorts whose newest version is signed anew now: the broker has it as it was."""
+    for cohort in list(consumer.cohorts):
+        before = consumer.ledger.version(cohort, consumer.cohorts[cohort].version)
+        if before is not None and _newest(consumer, cohort) != before:
+            yield cohort
+
+
+def _newest(consumer: Consumer, cohort: str) -> StoredVersion | None:
+    """A cohort's newest version, signed anew if half of its time is over; None: it has none."""
+    version = consumer.ledger.version(cohort, consumer.cohorts[cohort].version)
+    if version is None:
+        return None
+    try:
+        return consumer.issuer.renewed(version)
+    except sqlite3.OperationalError as error:
+        log.error("version.not-renewed", cohort=cohort, error=str(error))
+        return version
 
 
 async def publish_version(

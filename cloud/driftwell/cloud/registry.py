@@ -48,6 +48,14 @@ def add_version(
     )
 
 
+def renew_version(database: sqlite3.Connection, version: StoredVersion) -> None:
+    """Put a version's newly signed manifest in place of the one it had."""
+    database.execute(
+        "UPDATE versions SET manifest = ?, signature = ? WHERE cohort = ? AND version = ?",
+        (version.manifest, version.signature, version.cohort, version.version),
+    )
+
+
 def read_versions(
     database: sqlite3.Connection, cohort: str | None = None
 ) -> Iterator[StoredVersion]:

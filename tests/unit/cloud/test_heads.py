@@ -101,3 +101,32 @@ async def test_a_head_nobody_answered_for_is_published_again(
         publishing.cancel()
 
         assert set(site.heard) == {2}
+
+
+async def test_a_version_is_signed_anew_before_it_expires(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At half of its time, without a new connection; all but its end stays as it was."""
+    monkeypatch.setattr(loops, "RETRY_S", 0.02)
+    monkeypatch.setattr(loops, "RENEWAL_NS", -1)
+    async with open_site(tmp_path) as site:
+        consumer = site.consumer
+        publishing = asyncio.Task(loops.head_loop(consumer, site.connection))
+        await eventually(lambda: len(site.heard) == 1)
+        await asyncio.sleep(0.1)
+        assert len(site.heard) == 1
+        old = consumer.ledger.version("cam-1", 2)
+
+        later_ns = tiny.NOW_NS + 16 * tiny.DAY_NS
+        monkeypatch.setattr(consumer.issuer, "_wall_ns", lambda: later_ns)
+        await eventually(lambda: len(site.heard) == 2)
+        await asyncio.sleep(0.1)
+        publishing.cancel()
+        assert site.heard == [2, 2]
+        new = consumer.ledger.version("cam-1", 2)
+
+    assert old is not None
+    assert new is not None
+    before, after = read_manifest(old.manifest), read_manifest(new.manifest)
+    assert after == msgspec.structs.replace(before, expires_ns=later_ns + 30 * tiny.DAY_NS)
+    assert after.expires_ns > before.expires_ns
