@@ -202,3 +202,17 @@ async def test_a_fleets_sub_models_are_refined(tmp_path: Path) -> None:
     assert refined["loss_after"] < refined["loss_before"]
     assert fleet.derived()[1]["reason"] == "versions"
     assert answered == list(range(len(answered)))
+
+
+async def test_a_cloud_that_refines_ends_when_it_is_told_to(tmp_path: Path) -> None:
+    """In the midst of a training that would take hours; `open_fleet` looks at the exit codes."""
+    data = tmp_path / "source.npz"
+    np.savez(data, x=tiny.make_images(240), y=np.arange(240) % len(tiny.CLASSES))
+    cloud = (
+        *("--set", f"modules.refinement.data={data}", "--set", "modules.refinement.settle_s=1"),
+        *("--set", "modules.refinement.training.batches=1000000"),
+    )
+    async with open_fleet("mosquitto", tmp_path, cloud=cloud) as fleet:
+        await eventually(lambda: len(fleet.told("cloud", "modules.refining")) > 0, LIMIT_S)
+
+    assert fleet.told("cloud", "modules.refined") == []

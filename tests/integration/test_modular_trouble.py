@@ -12,7 +12,8 @@ from tests.integration.test_modular_cloud import DEVICE, WITHIN_S, open_cloud
 from driftwell.broker import Outcome
 from driftwell.cloud.metrics import ConsumerCollector
 from driftwell.cloud.modular import loops
-from driftwell.cloud.modular.registry import StoredSubModel, read_refusals, read_registry
+from driftwell.cloud.modular.registry import read_refusals, read_registry
+from driftwell.cloud.modular.tables import StoredSubModel
 from driftwell.messages import Fetch, ModelLimits, Want
 from driftwell.messages.topics import Kind, device_topic
 

@@ -111,7 +111,8 @@ def measure_latency_ratio(
     module: nn.Module, other: nn.Module, shape: tuple[int, int, int]
 ) -> float:
     """How many times as long as another a module takes: the median over passes in turn."""
-    return median(one / known for one, known in _rounds([module, other], shape))
+    # A coarse clock may say 0.
+    return median(one / max(known, MS) for one, known in _rounds([module, other], shape))
 
 
 def _rounds(

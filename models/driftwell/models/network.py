@@ -262,6 +262,7 @@ class Network:
         # The order of modules is not the order of the forward pass: the first pass shows it.
         if self._first is None and isinstance(layer, OwnStatistics):
             self._first = layer
-            layer.every_batch = True  # for the signature
+            for other in self.own_statistics:  # the first is needed for the signature
+                other.every_batch = other is layer
         for hook in self._hooks:
             hook.remove()

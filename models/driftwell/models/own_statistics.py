@@ -14,7 +14,8 @@ And N grows while the own statistics are near the source's, which are the prior 
 So a single image moves little, and any batch size is right. Forward only.
 
 Measuring a batch costs more than all else here. An average that has settled, and of whose images
-none wait, takes in every second batch, for two: it follows as fast.
+none wait, takes in two batches of four, each as two: it follows as fast. They are neighbours, so
+that of two cameras in turn both are seen.
 """
 
 import math
@@ -44,7 +45,10 @@ RUNS: Final = 2.0
 WAITING: Final = 64
 """Images that wait at most, and a batch; most runs are longer."""
 SETTLED: Final = 512.0
-"""Images behind an average from which it is measured in every second batch only."""
+"""Images behind an average from which on only some batches are measured."""
+ROUND: Final = 4
+MEASURED: Final = (1, 2)
+"""Which of a round of so many batches are."""
 MAX_SQUARE: Final = 1e37
 """Largest sum of squares of a batch's means and variances that counts as finite: what is
 computed from them then is, too, in float32."""
@@ -93,7 +97,7 @@ class OwnStatistics(nn.Module):
         """Images that are worth one (`models.design_effect`)."""
         self.prior_worth = 1.0
         """How many times as much as its images the prior is worth (`models.nearness`)."""
-        self.every_batch = False
+        self.every_batch = True
         """Whether `moments` are wanted of each batch, also when the average has settled."""
         self.restart()
 
@@ -111,8 +115,8 @@ class OwnStatistics(nn.Module):
         self.own.fill(0)
         self._waiting: tuple[NDArray[np.float32], int] | None = None
         """Moments (2, C) of the newest images that are not in the average, and their number."""
-        self._passed = 0
-        """Images of the batch before, if that was not measured; the next one counts for them."""
+        self._turn = 0
+        """Of the next batch in a round."""
         self._prior = self._installed()
         self._is_source = np.array_equal(self._prior, self._source)
         settings = self.settings
@@ -146,13 +150,11 @@ class OwnStatistics(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """(N, C, ...) -> the same shape; the average takes the batch in, if it is finite."""
         self.moments = None
-        if self._settled and not self.every_batch and not self._passed:
-            self._passed = len(features)
-        elif features.numel():
+        weight = self._weight_of_turn()
+        if weight and features.numel():
             self.moments = batch_moments(features.detach())
             if self.moments is not None:
-                self._follow(self.moments, self._passed + len(features))
-            self._passed = 0
+                self._follow(self.moments, weight * len(features))
         share = self.share
         np.subtract(self.own, self._prior, out=self._used)
         self._used *= share
@@ -170,9 +172,14 @@ class OwnStatistics(nn.Module):
         raised = min(self.settings.home_images, self._prior_images * self.prior_worth)
         return max(self._prior_images, raised)
 
-    @property
-    def _settled(self) -> bool:
-        return self.images >= SETTLED and self._waiting is None and self.design_effect < RUNS
+    def _weight_of_turn(self) -> int:
+        """How often the images of this batch count; 0: it is not measured."""
+        is_settled = self.images >= SETTLED and self._waiting is None and self.design_effect < RUNS
+        if self.every_batch or not is_settled:
+            self._turn = 0
+            return 1
+        turn, self._turn = self._turn, (self._turn + 1) % ROUND
+        return ROUND // len(MEASURED) if turn in MEASURED else 0
 
     def _installed(self) -> NDArray[np.float32]:
         return np.stack([self.running_mean.numpy(), self.running_var.numpy()])

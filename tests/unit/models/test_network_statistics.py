@@ -101,6 +101,18 @@ def test_after_a_drift_a_version_is_worth_what_the_source_is(
     assert np.array_equal(network.logits(IMAGES), alike.logits(IMAGES))
 
 
+def test_the_first_batch_after_a_switch_has_a_signature(bundle: Bundle) -> None:
+    """Also where the average that is gone on with has settled, and only some batches count."""
+    settings = StatisticsSettings()
+    before, after = (bundle.network(own_statistics=settings) for _ in range(2))
+    for _ in range(20):
+        before.logits(IMAGES)
+    after.resume(before.followed)
+    after.logits(OTHERS)
+
+    assert after.signature() is not None
+
+
 def at_home(images: int, home_images: int = 1024) -> tuple[Network, Pixels]:
     """A network whose statistics are those of all of its images, and these."""
     generator = torch.Generator().manual_seed(0)

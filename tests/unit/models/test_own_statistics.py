@@ -116,26 +116,41 @@ def test_the_count_is_bounded_and_the_layer_settles() -> None:
 
 def settled_layer(**settings: Any) -> OwnStatistics:
     layer = make_layer(**settings)
+    layer.every_batch = False
     while layer.images < SETTLED:
         layer(features_of(64))
     return layer
 
 
-def test_a_settled_average_takes_in_every_second_batch_for_two() -> None:
+def test_a_settled_average_takes_in_two_batches_of_four_each_as_two() -> None:
     """It is measured in half of the batches, and goes from one domain to the next as fast."""
     layer, each = settled_layer(), settled_layer()
     each.every_batch = True
     measured = []
     for number in range(12):
-        features = features_of(8 if number % 2 else 64, seed=number) + 5
+        features = features_of(64, seed=number) + 5
         layer(features)
         each(features)
         measured.append(layer.moments is not None)
 
-    assert measured == [False, True] * 6
-    assert layer.images == pytest.approx(each.images, rel=0.01)
-    np.testing.assert_allclose(layer.own[0], each.own[0], atol=0.3)
+    assert measured == [False, True, True, False] * 3
+    assert layer.images == pytest.approx(each.images, rel=0.05)
+    np.testing.assert_allclose(layer.own[0], each.own[0], atol=0.1)
     assert abs(each.own[0] - values_of(features_of(64)).mean(axis=1)).min() > 1
+
+
+def test_of_two_cameras_in_turn_both_are_followed() -> None:
+    """And a batch of one image counts as one or two, not for a large one beside it."""
+    layer = settled_layer()
+    for number in range(40):
+        layer(features_of(64 if number % 2 else 1, seed=number) + 2 * (number % 2))
+    dark, bright = settled_layer(), settled_layer()
+    for number in range(0, 40, 2):
+        dark(features_of(1, seed=number))
+        bright(features_of(64, seed=number) + 2)
+
+    assert abs(layer.own[0] - bright.own[0]).max() < 0.2
+    assert abs(layer.own[0] - dark.own[0]).min() > 1
 
 
 def test_what_comes_in_runs_or_anew_is_measured_in_every_batch() -> None:

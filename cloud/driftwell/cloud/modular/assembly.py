@@ -15,10 +15,13 @@ from driftwell.cloud.consumer import Consumer
 from driftwell.cloud.modular.costs import measure_costs
 from driftwell.cloud.modular.keeper import ModuleKeeper
 from driftwell.cloud.modular.layout import Layout
+from driftwell.cloud.modular.offline import data_digest
 from driftwell.cloud.modular.planner import ResourceCost
-from driftwell.cloud.modular.refinement import Refiner, Source
+from driftwell.cloud.modular.refinement import Source
+from driftwell.cloud.modular.refiner import Refiner
 from driftwell.cloud.modular.refining import Labelled
 from driftwell.cloud.modular.registry import ModuleRegistry
+from driftwell.messages.digest import digest_bytes
 from driftwell.messages.errors import SettingsError, WireError
 from driftwell.models.bundle import Bundle
 from driftwell.models.modular.network import ModularNetwork
@@ -95,9 +98,11 @@ def open_keeper(
                 "or move it away to begin again with the bundle's modules"
             ) from error
         if data is not None:
+            settings = consumer.settings
+            of = [data_digest(data.images, data.labels), settings.modules.refinement.training]
             source = Source(
                 data, Preparation(edge.manifest.preprocessing), partial(_network_of, edge),
-                seed=consumer.settings.seed,
+                digest_bytes(msgspec.json.encode(of)), seed=settings.seed,
             )  # fmt: skip
             keeper.refiner = Refiner(
                 consumer.settings.modules.refinement, source,

@@ -1,7 +1,7 @@
 """The running state of a modular model in the cloud: modules, devices, and what they ask for.
 
 As with the consumer, loops (`loops.py`) wait and carry, and this object decides and books. All
-of it runs in the event loop's thread, except the choice of modules.
+of it runs in the event loop's thread, except the choice of modules and their refinement.
 """
 
 import sqlite3
@@ -29,9 +29,10 @@ from driftwell.cloud.modular.planner import (
     plan_modules,
     watch_plan,
 )
-from driftwell.cloud.modular.refinement import Refiner
-from driftwell.cloud.modular.registry import ModuleRegistry, StoredSubModel
+from driftwell.cloud.modular.refiner import Refiner
+from driftwell.cloud.modular.registry import ModuleRegistry
 from driftwell.cloud.modular.settings import ModuleSettings
+from driftwell.cloud.modular.tables import StoredSubModel
 from driftwell.cloud.modular.updates import delta_of
 from driftwell.messages.blob import Fetch
 from driftwell.messages.envelope import MAX_COUNT

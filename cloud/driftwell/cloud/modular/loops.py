@@ -1,7 +1,6 @@
 """The loops of a modular model: await, decide, await. Deciding is `keeper.py`'s."""
 
 import asyncio
-import math
 import sqlite3
 import threading
 from typing import Final
@@ -10,12 +9,18 @@ from driftwell.broker import Connection, Outcome
 from driftwell.cloud.consumer import Consumer, log
 from driftwell.cloud.loops import RETRY_S, publish
 from driftwell.cloud.modular.keeper import ModuleKeeper
-from driftwell.cloud.modular.refinement import Refined, Refinement, Refiner
-from driftwell.cloud.modular.registry import StoredSubModel
+from driftwell.cloud.modular.refinement import Refinement
+from driftwell.cloud.modular.refiner import Refiner
 from driftwell.cloud.modular.serving import serve
+from driftwell.cloud.modular.tables import StoredSubModel
 from driftwell.messages.blob import CHUNK_BYTES, Blob, Fetch, Want
 from driftwell.messages.codec import encode
-from driftwell.messages.errors import InfeasibleBudgetError, TooLargeError, WireError
+from driftwell.messages.errors import (
+    DriftwellError,
+    InfeasibleBudgetError,
+    TooLargeError,
+    WireError,
+)
 from driftwell.messages.submodel import SubModel
 from driftwell.messages.topics import Kind, device_topic
 
@@ -23,7 +28,7 @@ BLOB_BYTES: Final = 1024
 """What a blob takes beside its data, at most."""
 LOOK_S: Final = 1.0
 """How often it is looked for devices whose wait is over."""
-REFINE_LOOK_S: Final = 5.0
+REFINE_LOOK_S: Final = 10.0
 """How often it is looked whether sub-models are to be refined."""
 
 
@@ -96,10 +101,11 @@ async def serve_loop(consumer: Consumer, keeper: ModuleKeeper, connection: Conne
 async def refine_loop(consumer: Consumer, refiner: Refiner) -> None:
     """Refine the fleet's sub-models whenever there are new ones, and they have settled."""
     stopping = threading.Event()
+    clock = asyncio.get_running_loop().time
     try:
         while True:
             await asyncio.sleep(REFINE_LOOK_S)
-            refinement = refiner.due(consumer.wall_ns() / 1e9)
+            refinement = refiner.due(clock())
             if refinement is not None:
                 await _refine(consumer, refiner, refinement, stopping)
     finally:
@@ -109,20 +115,23 @@ async def refine_loop(consumer: Consumer, refiner: Refiner) -> None:
 async def _refine(
     consumer: Consumer, refiner: Refiner, refinement: Refinement, stopping: threading.Event
 ) -> None:
-    def report(_done: int, _of: int) -> None:
+    def check() -> None:
         if stopping.is_set():
             raise InterruptedError
 
-    batches = refiner.settings.training.batches
-    log.info("modules.refining", submodels=len(refinement.targets), batches=batches)
+    clock = asyncio.get_running_loop().time
+    log.info("modules.refining", devices=len(refinement.devices),
+             batches=refiner.settings.training.batches)  # fmt: skip
     try:
-        refined = await asyncio.to_thread(refinement.run, report)
-    except (MemoryError, RuntimeError) as error:  # torch says by the latter that memory is short
-        log.error("modules.refining-failed", error=str(error), hint="not tried again as it is")
-        refined = Refined((math.nan, math.nan), {})
+        refined = await asyncio.to_thread(refinement.run, check)
+    except (DriftwellError, MemoryError, RuntimeError, ValueError) as error:
+        # Torch says by a RuntimeError that memory is short.
+        consumer.counters["refinements-failed"] += 1
+        log.error("modules.refining-failed", error=str(error), retry_s=refiner.failed(clock()))
+        return
     while True:
         try:
-            count = refiner.take(refinement, refined)
+            count = refiner.take(refinement, refined, clock())
             break
         except sqlite3.OperationalError as error:
             log.error("refinement.not-booked", error=str(error), retry_s=RETRY_S)

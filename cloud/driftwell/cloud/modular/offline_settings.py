@@ -53,8 +53,6 @@ class RefiningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     """As in `OfflineSettings`."""
     shift: Count = 0
     """As in `OfflineSettings`."""
-    distilled: Share = 0.0
-    """As in `OfflineSettings`."""
 
 
 class RefinementSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,5 +61,9 @@ class RefinementSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unkno
     data: Path | None = None
     """Labelled source images, as for `driftwell modular train`; None: nothing is refined."""
     settle_s: Annotated[float, msgspec.Meta(ge=0)] = 60.0
-    """For so long no device got another sub-model."""
+    """For so long no device got other modules; at most ten times as long it is waited for."""
+    rest_s: Annotated[float, msgspec.Meta(ge=0)] = 600.0
+    """Between two refinements, at least; after one that failed twice as long, and so on."""
+    moved: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.25
+    """Share of a device's images that must have become others' classes to refine for it again."""
     training: RefiningSettings = RefiningSettings()

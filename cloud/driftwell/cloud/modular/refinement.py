@@ -1,37 +1,36 @@
-"""When a fleet's sub-models are refined, and what becomes of it.
+"""One training of a fleet's sub-models together, rounded and judged (`refining` trains).
 
-Once the sub-models of a fleet have stayed as they are for a while, with new ones among them, they
-are trained together on the cloud's labelled images (`refining`). What modules learned is rounded
-as any difference is, and judged with that rounding on images that were held out: only if
-sub-models answer better by it, their modules get a new version. Devices then fetch the
-differences, as those of any version.
+What modules learned is rounded as any difference is, and judged with that rounding on images that
+were held out. Only if sub-models answer better by it, with statistics of their own and with
+those that modules bring, does it lead to versions.
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
-from statistics import fmean
 from typing import Final
 
-import msgspec
 import numpy as np
+import structlog
+from numpy.typing import NDArray
 
-from driftwell.cloud.modular.catalogue import Address, Catalogue, ModuleVersion
-from driftwell.cloud.modular.fleet import Fleet, Member
-from driftwell.cloud.modular.manifests import chosen_of
-from driftwell.cloud.modular.offline_settings import RefinementSettings, RefiningSettings
+from driftwell.cloud.modular.catalogue import Address, ModuleVersion
+from driftwell.cloud.modular.offline_settings import RefiningSettings
 from driftwell.cloud.modular.refining import Labelled, Prepare, Target, judge, refine
-from driftwell.cloud.modular.registry import ModuleRegistry
-from driftwell.messages.digest import digest_bytes
 from driftwell.messages.errors import ArrayError, SettingsError
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import Arrays, read_module, write_module
 
 HELD_OUT: Final = 8
 """Of so many images one is held out, to judge by."""
-LEAST_SHARE: Final = 0.05
-"""From this share on a class is one of a device's, when it is asked whether anything is new."""
+MAX_TARGETS: Final = 1000
+"""Sub-models of one refinement; of a larger fleet some stand for all."""
+LEAST_GAIN: Final = 0.005
+"""Nats by which the mean loss must fall."""
+LARGEST_LOSS: Final = 0.05
+"""Nats by which that of no sub-model may rise."""
+log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -42,6 +41,8 @@ class Source:
     prepare: Prepare
     network: Callable[[], ModularNetwork]
     """Makes one with all modules, in whatever version."""
+    name: str
+    """Of data and settings: what was refined with others may be refined again."""
     seed: int
 
 
@@ -59,52 +60,89 @@ class Refined:
 class Refinement:
     """One training, to be run in another thread."""
 
-    network: ModularNetwork
-    """Its own, with the newest modules."""
     pieces: Mapping[Address, ModuleVersion]
-    """Those modules."""
-    targets: Mapping[str, Target]
-    """By their marks."""
+    """The newest modules."""
+    devices: Mapping[str, Target]
+    """The sub-model of each device that it is for."""
     source: Source
     settings: RefiningSettings
-    learned: Callable[[Address, Arrays], ModuleVersion | None]
-    """The version that a module's new arrays lead to, rounded; None: to none."""
+    number: int
+    learned: Callable[[ModuleVersion, Arrays], ModuleVersion | None]
+    """`Catalogue.moved`, which only reads."""
 
-    def run(self, report: Callable[[int, int], None] = lambda *_: None) -> Refined:
-        """Train, round and judge; `report` is that of `refining.refine`."""
-        source, targets = self.source, list(self.targets.values())
+    def run(self, check: Callable[[], None] = lambda: None) -> Refined:
+        """Train, round and judge; what `check` raises ends it, with nothing done."""
+        targets = list(self.devices.values())
+        targets = targets[:: -(-len(targets) // MAX_TARGETS)]
+        source, seed = self.source, [self.source.seed, self.number]
+        network = source.network()
+        for address, version in self.pieces.items():
+            write_module(network, *address, version.arrays)
         training, held_out = split(source.data)
-        judged = partial(judge, self.network, held_out, source.prepare, targets, seed=source.seed)
-        before = fmean(judged())
-        refine(
-            self.network, training, source.prepare, targets, self.settings,
-            seed=source.seed, report=report,
-        )  # fmt: skip
+        losses = partial(
+            _losses, network, held_out, source.prepare, targets, seed=seed, check=check
+        )
+        before = losses()
         try:
-            versions = self._rounded()
+            refine(
+                network, training, source.prepare, targets, self.settings, seed=seed, check=check
+            )
         except ArrayError:  # not finite: a rate that was too high
-            return Refined((before, math.inf), {})
-        after = fmean(judged())
-        return Refined((before, after), versions if after < before else {})
+            return Refined((float(before[0].mean()), math.inf), {})
+        versions = self._rounded(network, targets)
+        after = losses()
+        is_better = all(_gains(*pair) for pair in zip(before, after, strict=True))
+        found = float(before[0].mean()), float(after[0].mean())
+        return Refined(found, versions if is_better else {})
 
-    def _rounded(self) -> dict[Address, ModuleVersion]:
+    def _rounded(
+        self, network: ModularNetwork, targets: Sequence[Target]
+    ) -> dict[Address, ModuleVersion]:
         """What modules learned as their next versions, which are in the network then."""
         versions = {}
-        for address in self._held():
-            version = self.learned(address, read_module(self.network, *address))
+        for address in _held(targets):
+            began = self.pieces[address]
+            try:
+                version = self.learned(began, read_module(network, *address))
+            except ArrayError as error:  # more than a difference can say
+                log.warning("module.not-refined", module=address, error=str(error))
+                version = None
             if version is not None:
                 versions[address] = version
-                write_module(self.network, *address, version.arrays)
+            write_module(network, *address, (version or began).arrays)
         return versions
 
-    def _held(self) -> list[Address]:
-        """The modules that some target holds: only these have learned, and statistics of use."""
-        return sorted({
-            (layer, module)
-            for target in self.targets.values()
-            for layer, modules in enumerate(target.modules)
-            for module in modules
-        })  # fmt: skip
+
+def _losses(
+    network: ModularNetwork,
+    data: Labelled,
+    prepare: Prepare,
+    targets: Sequence[Target],
+    *,
+    seed: Sequence[int],
+    check: Callable[[], None],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of each target by own statistics, and by those that modules bring."""
+    by_batch, by_running = (
+        judge(network, data, prepare, targets, seed=seed, by_batch=one, check=check)
+        for one in (True, False)
+    )
+    return by_batch, by_running
+
+
+def _gains(before: NDArray[np.float64], after: NDArray[np.float64]) -> bool:
+    rises = after - before
+    return bool(rises.mean() <= -LEAST_GAIN and rises.max() <= LARGEST_LOSS)  # NaN: no
+
+
+def _held(targets: Sequence[Target]) -> list[Address]:
+    """The modules that some target holds: only these have learned, and statistics of use."""
+    return sorted({
+        (layer, module)
+        for target in targets
+        for layer, modules in enumerate(target.modules)
+        for module in modules
+    })  # fmt: skip
 
 
 def split(data: Labelled) -> tuple[Labelled, Labelled]:
@@ -127,103 +165,3 @@ def split(data: Labelled) -> tuple[Labelled, Labelled]:
         Labelled(data.images[~out], data.labels[~out]),
         Labelled(data.images[out], data.labels[out]),
     )
-
-
-class Refiner:
-    """Sees when it is time, and puts what came of it in place; not thread safe."""
-
-    def __init__(
-        self,
-        settings: RefinementSettings,
-        source: Source,
-        *,
-        fleet: Fleet,
-        catalogue: Catalogue,
-        registry: ModuleRegistry,
-        keep: int,
-    ) -> None:
-        """Go on where the registry is.
-
-        Args:
-            settings: When and how.
-            source: What the cloud trains with.
-            fleet: Whose sub-models they are.
-            catalogue: Of the modules.
-            registry: Open.
-            keep: Versions of a module whose arrays are kept.
-
-        Raises:
-            SettingsError: as `split`.
-        """
-        self.settings = settings
-        self._source = source
-        self._fleet, self._catalogue, self._registry = fleet, catalogue, registry
-        self._keep = keep
-        split(source.data)  # so that too few images are told at once
-        self._refined = set(registry.refined())
-        self._seen: frozenset[str] = frozenset()
-        self._since_s = -math.inf
-
-    def due(self, now_s: float) -> Refinement | None:
-        """What is to be refined; None: nothing, or not yet. The clock must not go back."""
-        targets = _targets(self._fleet.members)
-        marks = frozenset(targets)
-        if marks != self._seen:
-            self._seen, self._since_s = marks, now_s
-        if marks <= self._refined or now_s - self._since_s < self.settings.settle_s:
-            return None
-        catalogue, network = self._catalogue, self._source.network()
-        pieces = {address: catalogue.newest(address) for address in catalogue.addresses}
-        for address, version in pieces.items():
-            write_module(network, *address, version.arrays)
-        return Refinement(
-            network, pieces, targets, self._source, self.settings.training,
-            lambda address, arrays: catalogue.moved(pieces[address], arrays),
-        )  # fmt: skip
-
-    def take(self, refinement: Refinement, refined: Refined) -> int:
-        """Put new versions in place, and book them; how many there are.
-
-        A module that has learned from a device meanwhile moves on by what refining changed.
-        """
-        versions = {}
-        for address, version in refined.versions.items():
-            began, newest = refinement.pieces[address], self._catalogue.newest(address)
-            if newest is not began:
-                moved = self._catalogue.moved(newest, _moved_on(newest, began, version))
-                if moved is None:
-                    continue
-                version = moved  # noqa: PLW2901
-            versions[address] = version
-        self._registry.refine(refinement.targets, versions, keep=self._keep)
-        for address, version in versions.items():
-            self._catalogue.add(address, version)
-        self._refined |= refinement.targets.keys()
-        return len(versions)
-
-
-def _moved_on(newest: ModuleVersion, began: ModuleVersion, led_to: ModuleVersion) -> Arrays:
-    moved = {
-        name: np.asarray(array + (led_to.arrays[name] - began.arrays[name]), np.float32)
-        for name, array in newest.arrays.items()
-    }
-    # Two that shrink a variance would make it negative together.
-    return {
-        name: np.maximum(array, np.minimum(newest.arrays[name], led_to.arrays[name]))
-        if name.endswith("running_var")
-        else array
-        for name, array in moved.items()
-    }
-
-
-def _targets(members: Mapping[str, Member]) -> dict[str, Target]:
-    """The sub-models of a fleet by their marks: two devices alike are one."""
-    targets = {}
-    for member in members.values():
-        if member.manifest is None or member.class_shares is None:
-            continue
-        modules = tuple(frozenset(layer) for layer in chosen_of(member.manifest))
-        classes = np.flatnonzero(member.class_shares >= LEAST_SHARE)
-        mark = [[sorted(layer) for layer in modules], classes.tolist()]
-        targets[digest_bytes(msgspec.json.encode(mark))[:16]] = Target(modules, member.class_shares)
-    return targets

@@ -4,10 +4,12 @@ The offline stage makes modules that any sub-model can be derived from. Once a f
 it needs, only some sub-models are of use, and small ones are far better when they are trained as
 they are. So in each step one of them is drawn; it learns, inside the whole network, from
 images drawn by its device's class shares. What devices share stays shared. Only modules learn:
-trunk and selector are those that every device came with.
+trunk and selector are those that every device came with. Batches are normalised by themselves, as
+by a device with statistics of its own.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,16 +25,19 @@ from driftwell.messages.images import Pixels
 from driftwell.models.augmentation import augment
 from driftwell.models.modular.learning import module_norms, module_parameters
 from driftwell.models.modular.network import ModularNetwork
+from driftwell.models.modular.pieces import read_module, write_module
 from driftwell.models.modular.prior import log_prior
 from driftwell.models.normalisation import batch_norms
 from driftwell.models.training import cycle
 
 Prepare = Callable[[Pixels], Tensor]
 """From pixels to a network's input."""
-SETTLING: Final = 512
+Seed = Sequence[int]
+SAMPLE: Final = 512
 """Images of a target from which statistics are taken, and by which it is judged."""
 LOOKED_AT: Final = 32
 """Targets, at most, from which statistics are taken, and which are judged."""
+MEAN, VARIANCE = "norm.running_mean", "norm.running_var"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -65,6 +70,13 @@ class Labelled:
         total = chances.sum()
         return chances / total if total > 0 else np.full(len(self.labels), 1 / len(self.labels))
 
+    def draw(
+        self, shares: NDArray[np.float64], count: int, source: np.random.Generator
+    ) -> tuple[Pixels, NDArray[np.int64]]:
+        """So many images and labels by class shares (C,), one perhaps more than once."""
+        chosen = source.choice(len(self.labels), count, p=self.chances(shares))
+        return self.images[chosen], self.labels[chosen]
+
 
 def refine(
     network: ModularNetwork,
@@ -73,9 +85,10 @@ def refine(
     targets: Sequence[Target],
     settings: RefiningSettings,
     *,
-    seed: int,
+    seed: Seed,
     teacher: nn.Module | None = None,
-    report: Callable[[int, int], None] = lambda *_: None,
+    distilled: float = 0.0,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
     """Train a network's modules in place for targets; their statistics follow.
 
@@ -87,31 +100,35 @@ def refine(
         settings: How.
         seed: Of targets, images and views.
         teacher: From inputs to logits, in evaluation mode; None: labels alone.
-        report: Called after each batch with the batches done, and all; what it raises ends the
-            training, half done.
+        distilled: Share of the loss that asks for its answers, 0 to 1.
+        check: Called before each batch; what it raises ends the training, half done.
     """
     source = np.random.default_rng(seed)
-    chances = [data.chances(target.class_shares) for target in targets]
-    masks = [_masks(network, target) for target in targets]
     optimiser = torch.optim.Adam(module_parameters(network), settings.learning_rate)
-    with _BatchStatistics(network), torch.random.fork_rng(devices=[]):
-        torch.manual_seed(seed)
+    with batch_statistics(network):
         for number in range(settings.batches):
+            check()
             for group in optimiser.param_groups:
                 group["lr"] = settings.learning_rate * cycle((number + 0.5) / settings.batches)
-            one = int(source.integers(len(targets)))
-            chosen = source.choice(len(data.labels), settings.batch, p=chances[one])
-            inputs = prepare(data.images[chosen])
+            target = targets[int(source.integers(len(targets)))]
+            images, labels = data.draw(target.class_shares, settings.batch, source)
+            inputs = prepare(images)
             if settings.mirrors or settings.shift:
                 inputs = augment(inputs, source, mirrors=settings.mirrors, shift=settings.shift)
-            loss = _loss(
-                network, inputs, data.labels[chosen], masks[one], teacher, settings.distilled
+            with torch.no_grad():
+                wanted = None if teacher is None else teacher(inputs)
+            answers = _answer(network, inputs, target)
+            known = torch.from_numpy(log_prior(labels, answers.shape[1]))
+            loss = answer_loss(
+                answers + known,
+                torch.from_numpy(labels),
+                None if wanted is None else wanted + known,
+                distilled,
             )
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             optimiser.step()
-            report(number + 1, settings.batches)
-    settle(network, data, prepare, targets, seed=seed)
+    settle(network, data, prepare, targets, seed=seed, check=check)
 
 
 def settle(
@@ -120,24 +137,33 @@ def settle(
     prepare: Prepare,
     targets: Sequence[Target],
     *,
-    seed: int,
+    seed: Seed,
+    check: Callable[[], None] = lambda: None,
 ) -> None:
-    """Give the modules' normalisation layers the statistics they have in these sub-models.
+    """Give modules the normalisation statistics that they have in these sub-models.
 
-    The mean over the targets; of modules that none of them holds it is of no use. Of many targets
-    some stand for all.
+    Each the mean over the targets that hold it; modules that none holds keep theirs. Of many
+    targets some stand for all. Arguments are those of `refine`.
     """
     norms = module_norms(network)
-    momenta = [norm.momentum for norm in norms]
-    with _BatchStatistics(network):
-        for norm in norms:
-            norm.reset_running_stats()
-            norm.momentum = None  # the mean of all passes
-        for target in _some(targets):
-            inputs, _ = _sample(data, prepare, target, seed)
-            _answer(network, inputs, _masks(network, target))
-    for norm, momentum in zip(norms, momenta, strict=True):
-        norm.momentum = momentum
+    addresses = [(layer, one) for layer, held in enumerate(network.held) for one in held]
+    before = {address: read_module(network, *address) for address in addresses}
+    found: dict[tuple[int, int], list[dict[str, NDArray[np.float32]]]] = {}
+    for target in _some(targets):
+        check()
+        images, _ = data.draw(target.class_shares, SAMPLE, np.random.default_rng(seed))
+        with batch_statistics(network), torch.no_grad():
+            for norm in norms:
+                norm.momentum = 1.0
+            _answer(network, prepare(images), target)
+        for layer, held in enumerate(target.modules):
+            for module in held:
+                found.setdefault((layer, module), []).append(read_module(network, layer, module))
+    for address, arrays in before.items():
+        for name in (MEAN, VARIANCE):
+            if name in arrays and address in found:
+                arrays[name] = np.mean([one[name] for one in found[address]], axis=0)
+        write_module(network, *address, arrays)
 
 
 def judge(
@@ -146,85 +172,66 @@ def judge(
     prepare: Prepare,
     targets: Sequence[Target],
     *,
-    seed: int,
-) -> list[float]:
-    """Each target's cross-entropy in nats on images drawn for it, by their own statistics.
+    seed: Seed,
+    by_batch: bool,
+    check: Callable[[], None] = lambda: None,
+) -> NDArray[np.float64]:
+    """Cross-entropy in nats of each target (T,), or of some that stand for many.
 
-    So a device with statistics of its own answers. The same seed draws the same images. Of many
-    targets some stand for all.
+    On images drawn for it, the same ones with the same seed.
+
+    Args:
+        network: In evaluation mode, which it is in afterwards.
+        data: One image at least.
+        prepare: From pixels to the network's input.
+        targets: One at least.
+        seed: Of the images.
+        by_batch: Whether they are normalised by themselves, as on a device with own statistics;
+            False: by the running statistics, as on one without.
+        check: As of `refine`.
     """
     losses = []
-    with _BatchStatistics(network), torch.inference_mode():
-        for target in _some(targets):
-            inputs, labels = _sample(data, prepare, target, seed)
-            answers = _answer(network, inputs, _masks(network, target))
-            known = torch.from_numpy(log_prior(labels, answers.shape[1]))
-            losses.append(float(functional.cross_entropy(answers + known,
-                                                         torch.from_numpy(labels))))  # fmt: skip
-    return losses
+    for target in _some(targets):
+        check()
+        images, labels = data.draw(target.class_shares, SAMPLE, np.random.default_rng(seed))
+        with batch_statistics(network, wanted=by_batch), torch.no_grad():
+            answers = _answer(network, prepare(images), target)
+        known = torch.from_numpy(log_prior(labels, answers.shape[1]))
+        losses.append(float(functional.cross_entropy(answers + known, torch.from_numpy(labels))))
+    return np.array(losses)
 
 
-class _BatchStatistics:
-    """Meanwhile each batch is normalised by itself, and no running statistics move."""
+@contextmanager
+def batch_statistics(network: ModularNetwork, *, wanted: bool = True) -> Iterator[None]:
+    """Meanwhile the trunk normalises each batch by itself, and no running statistics move.
 
-    def __init__(self, network: ModularNetwork) -> None:
-        self._network = network
-        self._norms = list(batch_norms(network.trunk))
-        self._momenta = [norm.momentum for norm in self._norms]
-
-    def __enter__(self) -> None:
-        self._network.train()
-        self._network.selector.eval()
-        for norm in self._norms:
-            norm.momentum = 0.0
-
-    def __exit__(self, *_: object) -> None:
-        for norm, momentum in zip(self._norms, self._momenta, strict=True):
+    All else stays in evaluation mode. Not `wanted`: nothing happens.
+    """
+    norms = list(batch_norms(network.trunk)) if wanted else []
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.train()
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
             norm.momentum = momentum
-        self._network.eval()
+        network.eval()
 
 
-def _loss(
-    network: ModularNetwork,
-    inputs: Tensor,
-    labels: NDArray[np.int64],
-    masks: Sequence[Tensor],
-    teacher: nn.Module | None,
-    distilled: float,
-) -> Tensor:
-    with torch.no_grad():
-        wanted = None if teacher is None else teacher(inputs)
-    answers = _answer(network, inputs, masks)
-    known = torch.from_numpy(log_prior(labels, answers.shape[1]))
-    return answer_loss(
-        answers + known, torch.from_numpy(labels), None if wanted is None else wanted + known,
-        distilled,
-    )  # fmt: skip
-
-
-def _answer(network: ModularNetwork, inputs: Tensor, masks: Sequence[Tensor]) -> Tensor:
+def _answer(network: ModularNetwork, inputs: Tensor, target: Target) -> Tensor:
     with torch.no_grad():
         scores, _ = network.selector(inputs)
-    return network.answer(inputs, network.gates(scores, available=masks))
-
-
-def _sample(
-    data: Labelled, prepare: Prepare, target: Target, seed: int
-) -> tuple[Tensor, NDArray[np.int64]]:
-    source = np.random.default_rng(seed)
-    chosen = source.choice(len(data.labels), SETTLING, p=data.chances(target.class_shares))
-    return prepare(data.images[chosen]), data.labels[chosen]
-
-
-def _some(targets: Sequence[Target]) -> Sequence[Target]:
-    """Of many, some from all over."""
-    return targets[:: -(-len(targets) // LOOKED_AT)]
-
-
-def _masks(network: ModularNetwork, target: Target) -> list[Tensor]:
     masks = []
     for place, held in zip(network.places, target.modules, strict=True):
         mask = torch.zeros(place.total, dtype=torch.bool)
         mask[sorted(held)] = True
         masks.append(mask)
-    return masks
+    return network.answer(inputs, network.gates(scores, available=masks))
+
+
+def _some(targets: Sequence[Target]) -> Sequence[Target]:
+    """Of many, some from all over."""
+    return targets[:: -(-len(targets) // LOOKED_AT)]

@@ -6,15 +6,16 @@ file by `read_registry`, and needs no owner's rights.
 """
 
 import sqlite3
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
+import numpy as np
 
 from driftwell.cloud.modular.catalogue import Address, ModuleVersion
+from driftwell.cloud.modular.tables import SCHEMA, RefinedFor, Refusal, StoredSubModel
 from driftwell.messages.blob import decode_content, encode_whole
 from driftwell.messages.delta import Delta
 from driftwell.messages.errors import SettingsError
@@ -25,57 +26,8 @@ KEEP_NAMES: Final = 1000
 """Versions of a module whose pieces are known by name; the arrays of the newest ones are kept."""
 KEEP_UPDATES: Final = 10_000
 """Updates by which a repeated one is known."""
-KEEP_REFINED: Final = 10_000
-"""Sub-models by whose marks one is known that was refined."""
-FORGET_REFINED: Final = "DELETE FROM refined WHERE id <= (SELECT max(id) FROM refined) - ?"
 KEEP_REFUSED: Final = 100
 """Messages in quarantine."""
-
-SCHEMA: Final = """
-CREATE TABLE IF NOT EXISTS owner (model TEXT PRIMARY KEY);
-CREATE TABLE IF NOT EXISTS costs (document BLOB NOT NULL);
-CREATE TABLE IF NOT EXISTS modules (
-    layer INTEGER NOT NULL, module INTEGER NOT NULL, version INTEGER NOT NULL,
-    piece TEXT NOT NULL, content BLOB, delta BLOB,
-    PRIMARY KEY (layer, module, version)
-);
-CREATE TABLE IF NOT EXISTS updates (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    device TEXT NOT NULL, session TEXT NOT NULL, seq INTEGER NOT NULL,
-    UNIQUE (device, session, seq)
-);
-CREATE TABLE IF NOT EXISTS refined (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    mark TEXT NOT NULL UNIQUE
-);
-CREATE TABLE IF NOT EXISTS submodels (
-    device TEXT PRIMARY KEY, version INTEGER NOT NULL, manifest BLOB NOT NULL,
-    signature BLOB NOT NULL
-);
-CREATE TABLE IF NOT EXISTS quarantine (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    device TEXT NOT NULL, code TEXT NOT NULL, detail TEXT NOT NULL, payload BLOB NOT NULL
-);
-"""
-
-
-@dataclass(frozen=True, slots=True)
-class StoredSubModel:
-    """A device's newest sub-model: its manifest's signed bytes."""
-
-    device: str
-    version: int
-    manifest: bytes
-    signature: bytes
-
-
-@dataclass(frozen=True, slots=True)
-class Refusal:
-    """A message that was not used."""
-
-    device: str
-    code: str
-    detail: str
 
 
 class ModuleRegistry:
@@ -131,26 +83,32 @@ class ModuleRegistry:
                 _put_version(database, *folded, keep=keep)
 
     def refine(
-        self, marks: Iterable[str], versions: Mapping[Address, ModuleVersion], *, keep: int
-    ) -> None:
-        """Book that sub-models with these marks were refined, with what came of it, or nothing.
+        self, source: str, done: Mapping[str, RefinedFor],
+        versions: Mapping[Address, ModuleVersion], *, keep: int,
+    ) -> None:  # fmt: skip
+        """Book that devices' sub-models were refined, with what came of it, all or nothing.
 
         Args:
-            marks: Of the sub-models.
+            source: Of data and settings.
+            done: By device; those of before are forgotten.
             versions: The next ones of modules.
             keep: As in `fold`.
         """
+        rows = [(device, source, one.mark, one.class_shares.astype("<f8").tobytes())
+                for device, one in done.items()]  # fmt: skip
         with transaction(self._database) as database:
             for address, version in versions.items():
                 _put_version(database, address, version, keep=keep)
-            database.executemany(
-                "INSERT OR REPLACE INTO refined (mark) VALUES (?)", [(one,) for one in marks]
-            )
-            database.execute(FORGET_REFINED, (KEEP_REFINED,))
+            database.execute("DELETE FROM refined")
+            database.executemany("INSERT INTO refined VALUES (?, ?, ?, ?)", rows)
 
-    def refined(self) -> list[str]:
-        """The marks of the sub-models that were refined."""
-        return [str(mark) for (mark,) in self._database.execute("SELECT mark FROM refined")]
+    def refined(self, source: str) -> dict[str, RefinedFor]:
+        """For what each device's sub-model was refined with these data and settings."""
+        rows = self._database.execute(
+            "SELECT device, mark, class_shares FROM refined WHERE source = ?", (source,)
+        )
+        return {device: RefinedFor(mark, np.frombuffer(shares, "<f8").astype(np.float64))
+                for device, mark, shares in rows}  # fmt: skip
 
     def refuse(
         self, device: str, code: str, detail: str, payload: bytes, *, update: tuple[str, int] | None

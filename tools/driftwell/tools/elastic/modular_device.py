@@ -98,13 +98,15 @@ class ModularDevice:
     def learn(
         self, samples: Samples, effort: Effort, *, knows_classes: bool, seed: Sequence[int]
     ) -> None:
-        """Train a copy of what it runs, as `edge.learning` does; what it runs stays.
+        """Train a copy of what it runs, as `edge.learning` does; without epochs nothing.
 
         Its classes' shares belong to the loss: so the logits stay those of somebody who knows
         nothing of them, and modules can be shared with devices that have other classes.
         """
         if knows_classes:
             self._prior = log_prior(samples.labels, self._classes)
+        if not effort.epochs:
+            return
         self._trained = copy.deepcopy(self._network)
         head = head_of(self._trained)
         if self._head is not None:

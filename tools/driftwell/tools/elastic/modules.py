@@ -71,7 +71,7 @@ class ModuleSettings:
     knows_classes: bool = True
     """Whether devices add the log of their classes' shares to their logits."""
     refining: RefiningSettings | None = field(
-        default_factory=lambda: RefiningSettings(batches=3000, distilled=0.7)
+        default_factory=lambda: RefiningSettings(batches=3000)
     )
     """Of the sub-models of the first step, in the cloud, with the problem's views; None: not."""
     least_importance: float = 0.02
@@ -192,7 +192,8 @@ class ElasticModules:
         refine(
             self._whole, Labelled(world.proxy.images, world.proxy.labels), pretrained.preparation,
             targets, msgspec.structs.replace(settings, **asdict(world.problem.views)),
-            seed=self._seed, teacher=pretrained.module(),
+            seed=[self._seed], teacher=pretrained.module(),
+            distilled=self._settings.offline.distilled,
         )  # fmt: skip
         self._catalogue = self._new_catalogue()
         for device, target in zip(self._devices, targets, strict=True):
