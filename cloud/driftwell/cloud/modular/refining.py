@@ -3,8 +3,8 @@
 The offline stage makes modules that any sub-model can be derived from. Once a fleet has said what
 it needs, only some sub-models are of use, and small ones are far better when they are trained as
 they are. So in each step one of them is drawn; it learns, inside the whole network, from
-images drawn by its device's class shares. What devices share stays shared. Only modules learn:
-trunk and selector are those that every device came with. Batches are normalised by themselves, as
+images drawn by its device's class shares. What devices share stays shared. Only modules learn, and
+the head if it may: trunk and selector are those that every device came with. Batches are normalised by themselves, as
 by a device with statistics of its own.
 """
 
@@ -23,7 +23,7 @@ from driftwell.cloud.modular.objectives import answer_loss
 from driftwell.cloud.modular.offline_settings import RefiningSettings
 from driftwell.messages.images import Pixels
 from driftwell.models.augmentation import augment
-from driftwell.models.modular.learning import module_norms, module_parameters
+from driftwell.models.modular.learning import head_of, module_norms, module_parameters
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import read_module, write_module
 from driftwell.models.modular.prior import log_prior
@@ -88,6 +88,7 @@ def refine(
     seed: Seed,
     teacher: nn.Module | None = None,
     distilled: float = 0.0,
+    with_head: bool = False,
     check: Callable[[], None] = lambda: None,
 ) -> None:
     """Train a network's modules in place for targets; their statistics follow.
@@ -101,10 +102,16 @@ def refine(
         seed: Of targets, images and views.
         teacher: From inputs to logits, in evaluation mode; None: labels alone.
         distilled: Share of the loss that asks for its answers, 0 to 1.
+        with_head: Whether the head learns, too: where devices have none yet.
         check: Called before each batch; what it raises ends the training, half done.
+
+    Raises:
+        ArrayError: if what was learned is not finite.
+        BundleError: if the head is to learn, and there is none.
     """
     source = np.random.default_rng(seed)
-    optimiser = torch.optim.Adam(module_parameters(network), settings.learning_rate)
+    learning = [*module_parameters(network), *(head_of(network).parameters() if with_head else ())]
+    optimiser = torch.optim.Adam(learning, settings.learning_rate)
     with batch_statistics(network):
         for number in range(settings.batches):
             check()

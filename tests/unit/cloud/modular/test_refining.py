@@ -82,6 +82,16 @@ def test_only_modules_change() -> None:
         assert not np.array_equal(modules[0][name], modules[1][name])
 
 
+def test_the_head_learns_if_it_may() -> None:
+    """And nothing else of the trunk."""
+    network = untrained()
+    refine(network, clouds(), prepare, TARGETS, FEW, seed=[0], with_head=True)
+    before, after = read_trunk(untrained()), read_trunk(network)
+
+    changed = {name for name in before if not np.array_equal(before[name], after[name])}
+    assert changed == {"trunk.5.weight", "trunk.5.bias"}
+
+
 @pytest.mark.parametrize("by_batch", [True, False])
 def test_it_is_judged_by_the_loss_of_each_target(*, by_batch: bool) -> None:
     """After training it is smaller for each; judging changes nothing, and draws the same twice."""

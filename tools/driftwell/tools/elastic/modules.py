@@ -193,7 +193,7 @@ class ElasticModules:
             self._whole, Labelled(world.proxy.images, world.proxy.labels), pretrained.preparation,
             targets, msgspec.structs.replace(settings, **asdict(world.problem.views)),
             seed=[self._seed], teacher=pretrained.module(),
-            distilled=self._settings.offline.distilled,
+            distilled=self._settings.offline.distilled, with_head=True,
         )  # fmt: skip
         self._catalogue = self._new_catalogue()
         for device, target in zip(self._devices, targets, strict=True):
