@@ -4,8 +4,8 @@ The offline stage makes modules that any sub-model can be derived from. Once a f
 it needs, only some sub-models are of use, and small ones are far better when they are trained as
 they are. So in each step one of them is drawn; it learns, inside the whole network, from
 images drawn by its device's class shares. What devices share stays shared. Only modules learn, and
-the head if it may: trunk and selector are those that every device came with. Batches are normalised by themselves, as
-by a device with statistics of its own.
+the head if it may: trunk and selector are those that every device came with. Batches are normalised
+by themselves, as by a device with statistics of its own.
 """
 
 from collections.abc import Callable, Iterator, Sequence
