@@ -1,5 +1,6 @@
 """A modular model so small that a test can afford it: two places for modules, six a layer."""
 
+from collections import OrderedDict
 from pathlib import Path
 from typing import Final
 
@@ -48,6 +49,20 @@ def blocks() -> nn.Module:
         nn.Flatten(),
         nn.Linear(8, len(tiny.CLASSES)),
     )
+
+
+def long_names() -> nn.Module:
+    """A model that can be cut, with an array whose name is as long as a manifest allows."""
+    name = "n" * (200 - len(".weight"))
+    layers: dict[str, nn.Module] = {
+        "flatten": nn.Flatten(),
+        "first": nn.Linear(64, 8),
+        "relu": nn.ReLU(),
+        "second": nn.Linear(8, 8),
+        name: nn.LayerNorm(8, bias=False),
+        "head": nn.Linear(8, len(tiny.CLASSES)),
+    }
+    return nn.Sequential(OrderedDict(layers))
 
 
 def make_blocks(folder: Path, scope: Scope = "normalisation") -> Bundle:

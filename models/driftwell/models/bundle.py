@@ -6,13 +6,9 @@ A modular bundle has pieces instead of weights (`modular.bundle`), and is opened
 runs the self-test before it hands out a network. A bundle that fails is refused.
 """
 
-import shutil
-import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,8 +17,10 @@ from torch import nn
 
 from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import BundleError
+from driftwell.models.bundle_folder import replaced, whole_or_not_at_all
 from driftwell.models.factories import build_model
 from driftwell.models.manifest import (
+    MANIFEST,
     AdaptableArray,
     BundleManifest,
     InputSpec,
@@ -44,10 +42,7 @@ from driftwell.models.selftest import (
     selftest_images,
     try_forward,
 )
-from driftwell.models.weights import Weights, load_weights, read_safetensors
-
-MANIFEST: Final = "manifest.json"
-WEIGHTS: Final = "weights.safetensors"
+from driftwell.models.weights import WEIGHTS, Weights, load_weights, read_safetensors
 
 Shape = tuple[int, ...]
 
@@ -106,7 +101,7 @@ def create_bundle(
     Raises:
         BundleError: if the weights do not fit the model, the model does not map `shape` to
             one logit a class, its arrays may not adapt (`normalisation.adaptable_tensors`),
-            or `out` exists and is not a bundle.
+            or `out` exists and is not a bundle or holds anything else.
     """
     module = load_weights(build_model(model), weights, where="the weights file")
     network = Network(module, preprocessing, scope=scope)
@@ -131,7 +126,8 @@ def create_bundle(
         save_file(dict(weights), staging / WEIGHTS)
         save_file({IMAGES: images, LOGITS: logits}, staging / SELFTEST)
         (staging / MANIFEST).write_bytes(encode_manifest(manifest))
-    return open_bundle(out)
+        bundle = open_bundle(staging)
+    return replace(bundle, path=out)
 
 
 def open_bundle(path: Path) -> Bundle:
@@ -168,32 +164,15 @@ def read_manifest(path: Path) -> tuple[str, BundleManifest]:
     """
     file = path / MANIFEST
     if not file.is_file():
-        raise BundleError(
-            f"no bundle at {path}: {MANIFEST} is missing (see: driftwell bundle create)"
+        before = replaced(path)
+        advice = (
+            f"its writer was killed, the one before is whole: rename {before} to {path.name}"
+            if before.is_dir()
+            else "see: driftwell bundle create"
         )
+        raise BundleError(f"no bundle at {path}: {MANIFEST} is missing ({advice})")
     content = file.read_bytes()
     return bundle_digest(content), decode_manifest(content, where=str(file))
-
-
-@contextmanager
-def whole_or_not_at_all(out: Path) -> Iterator[Path]:
-    """A folder to write a bundle into, which becomes `out` in the end if nothing was raised.
-
-    Raises:
-        BundleError: if `out` exists and is not a bundle.
-    """
-    if out.exists() and not (out / MANIFEST).is_file() and any(out.iterdir()):
-        raise BundleError(f"{out} exists and is not a bundle; choose another folder")
-    out.parent.mkdir(parents=True, exist_ok=True)
-    staging = Path(tempfile.mkdtemp(prefix=f".{out.name}-", dir=out.parent))
-    try:
-        yield staging
-        staging.chmod(0o755)
-        if out.exists():
-            shutil.rmtree(out)
-        staging.replace(out)
-    finally:
-        shutil.rmtree(staging, ignore_errors=True)
 
 
 def require_scope(

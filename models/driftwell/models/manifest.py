@@ -10,6 +10,7 @@ from driftwell.messages.errors import BundleError
 from driftwell.models.modular.spec import ModularSpec
 from driftwell.models.preprocessing import Preprocessing
 
+MANIFEST: Final = "manifest.json"
 BUNDLE_SCHEMA: Final = 1
 
 Size = Annotated[int, msgspec.Meta(ge=1, le=65_535)]

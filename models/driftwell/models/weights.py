@@ -13,6 +13,8 @@ from torch import nn
 
 from driftwell.messages.errors import BundleError
 
+WEIGHTS: Final = "weights.safetensors"
+"""Of a bundle in one piece."""
 STEP_COUNTER: Final = "num_batches_tracked"
 """PyTorch counts training steps under this name; published weights may or may not have it."""
 

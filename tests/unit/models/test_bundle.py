@@ -12,9 +12,10 @@ from tests import tiny
 
 from driftwell.messages.digest import digest_arrays, digest_bytes
 from driftwell.messages.errors import BundleError
-from driftwell.models.bundle import MANIFEST, WEIGHTS, Bundle, create_bundle, open_bundle
-from driftwell.models.manifest import decode_manifest, encode_manifest
+from driftwell.models.bundle import Bundle, create_bundle, open_bundle
+from driftwell.models.manifest import MANIFEST, decode_manifest, encode_manifest
 from driftwell.models.selftest import SELFTEST
+from driftwell.models.weights import WEIGHTS
 
 IMAGES = tiny.make_images(6)
 BATCH_NORM = {

@@ -11,8 +11,8 @@ from torch import nn
 
 from driftwell.messages.digest import digest_bytes
 from driftwell.messages.errors import BundleError
-from driftwell.models.bundle import MANIFEST, Bundle, create_bundle, open_bundle
-from driftwell.models.manifest import encode_manifest
+from driftwell.models.bundle import Bundle, create_bundle, open_bundle
+from driftwell.models.manifest import MANIFEST, encode_manifest
 from driftwell.models.normalisation import (
     MAX_ADAPTABLE_VALUES,
     Scope,

@@ -6,13 +6,13 @@ device opens it with `open_modular`, and needs the modules of the fallback sub-m
 
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Final
 
 from driftwell.messages.errors import BundleError
 from driftwell.models.bundle import read_manifest, require_scope
 from driftwell.models.manifest import BundleManifest
 from driftwell.models.modular.cutting import Chosen, held_places
 from driftwell.models.modular.folder import (
+    SOURCE,
     held_pieces,
     read_arrays,
     read_module_file,
@@ -34,9 +34,6 @@ from driftwell.models.network import Network
 from driftwell.models.normalisation import Scope
 from driftwell.models.own_statistics import StatisticsSettings
 from driftwell.models.selftest import FALLBACK_LOGITS, run_selftest, selftest_images
-
-SOURCE: Final = "source.safetensors"
-"""Of a device's copy where normalisation layers adapt: the whole model's source state."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,6 +23,8 @@ from driftwell.models.weights import STEP_COUNTER, read_safetensors
 TRUNK: Final = "trunk.safetensors"
 MODULES: Final = "modules"
 SUFFIX: Final = ".safetensors"
+SOURCE: Final = "source.safetensors"
+"""Of a device's copy where normalisation layers adapt: the whole model's source state."""
 
 
 def module_file(folder: Path, digest: str) -> Path:

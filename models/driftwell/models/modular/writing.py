@@ -3,6 +3,7 @@
 import copy
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Final
 
@@ -14,18 +15,12 @@ from torch import Tensor
 
 from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import BundleError
-from driftwell.models.bundle import (
-    MANIFEST,
-    Bundle,
-    adaptable_shapes,
-    create_bundle,
-    open_bundle,
-    whole_or_not_at_all,
-)
-from driftwell.models.manifest import AdaptableArray, BundleManifest, encode_manifest
-from driftwell.models.modular.bundle import SOURCE, ModularBundle, open_modular
+from driftwell.models.bundle import Bundle, adaptable_shapes, create_bundle, open_bundle
+from driftwell.models.bundle_folder import whole_or_not_at_all
+from driftwell.models.manifest import MANIFEST, AdaptableArray, BundleManifest, encode_manifest
+from driftwell.models.modular.bundle import ModularBundle, open_modular
 from driftwell.models.modular.decomposition import decompose, derive
-from driftwell.models.modular.folder import whole_weights, write_pieces
+from driftwell.models.modular.folder import SOURCE, whole_weights, write_pieces
 from driftwell.models.modular.module_layer import Place
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import piece_digest, read_module, read_trunk
@@ -119,7 +114,8 @@ def create_modular_bundle(
         write_pieces(staging, trunk, named)
         save_file(selftest, staging / SELFTEST)
         (staging / MANIFEST).write_bytes(encode_manifest(manifest))
-    return open_bundle(out)
+        bundle = open_bundle(staging)
+    return replace(bundle, path=out)
 
 
 def cut_bundle(base: Bundle, out: Path, structure: Structure, *, seed: int = 0) -> Bundle:
@@ -199,7 +195,8 @@ def write_device_copy(whole: Bundle, out: Path) -> ModularBundle:
         if whole.scope == "normalisation":
             save_file(dict(whole.source), staging / SOURCE)
         (staging / MANIFEST).write_bytes((whole.path / MANIFEST).read_bytes())
-    return open_modular(out)
+        device_copy = open_modular(staging)
+    return replace(device_copy, path=out)
 
 
 def fallback_modules(

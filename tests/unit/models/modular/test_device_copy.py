@@ -13,9 +13,9 @@ from driftwell.messages.delta import apply_delta, encode_delta
 from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import BundleError
 from driftwell.models.bundle import Bundle, open_bundle
-from driftwell.models.modular.bundle import SOURCE, ModularBundle, open_modular
+from driftwell.models.modular.bundle import ModularBundle, open_modular
 from driftwell.models.modular.decomposition import derive
-from driftwell.models.modular.folder import MODULES, TRUNK
+from driftwell.models.modular.folder import MODULES, SOURCE, TRUNK
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import Arrays, read_module, read_trunk
 from driftwell.models.modular.shares import take_shares

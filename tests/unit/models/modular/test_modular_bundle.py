@@ -15,8 +15,8 @@ from tests import tiny, tiny_modular
 from driftwell.messages.delta import apply_delta, encode_delta
 from driftwell.messages.digest import digest_arrays
 from driftwell.messages.errors import BundleError
-from driftwell.models.bundle import MANIFEST, Bundle, open_bundle
-from driftwell.models.manifest import decode_manifest, encode_manifest
+from driftwell.models.bundle import Bundle, open_bundle
+from driftwell.models.manifest import MANIFEST, decode_manifest, encode_manifest
 from driftwell.models.modular.bundle import open_modular
 from driftwell.models.modular.decomposition import derive
 from driftwell.models.modular.folder import MODULES, TRUNK
