@@ -119,7 +119,14 @@ class SubNetwork(Network):
         return logits
 
     def install(self, state: AdaptableState) -> None:
-        """Take the share of the whole model's state; errors are those of `Network.install`."""
+        """Take the share of the whole model's state.
+
+        Raises:
+            ArrayError: as `Network.install`, or if the bundle's folder does not tell the source
+                state, so that nobody knows what of it the version changed.
+        """
+        if not self._source:
+            raise ArrayError("the bundle's folder does not tell the source state")
         if state.keys() != self._shares.keys():
             raise ArrayError("the state does not hold exactly the whole model's adaptable arrays")
         share = take_shares(state, self._shares, self._pieces)

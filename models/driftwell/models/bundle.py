@@ -47,7 +47,7 @@ from driftwell.models.weights import WEIGHTS, Weights, load_weights, read_safete
 Shape = tuple[int, ...]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Bundle:
     """An opened bundle: verified, self-tested, its weights in memory once."""
 

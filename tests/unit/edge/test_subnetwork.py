@@ -251,6 +251,8 @@ def test_without_the_source_versions_are_refused(bundles: Bundles) -> None:
     with pytest.raises(WireError):
         node.offer(tiny.make_manifest(bundles.whole, version=1), now_ns=tiny.NOW_NS)
 
+    with pytest.raises(ArrayError, match="does not tell the source"):
+        ModularModel(bundles.device, {}).network().install(bundles.whole.source)
     node.infer(IMAGES)
 
 

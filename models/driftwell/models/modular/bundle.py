@@ -36,7 +36,7 @@ from driftwell.models.own_statistics import StatisticsSettings
 from driftwell.models.selftest import FALLBACK_LOGITS, run_selftest, selftest_images
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class ModularBundle:
     """A modular bundle as a device has it: verified as far as it is there."""
 
@@ -122,8 +122,8 @@ def open_modular(path: Path) -> ModularBundle:
 
     Raises:
         BundleError: if it is no modular bundle, manifest, self-test, trunk or a module of the
-            fallback are missing, a file was altered or is no module's, or the self-test gives
-            other logits.
+            fallback are missing, a file was altered or is no module's, the source state is
+            needed and missing, or the self-test gives other logits.
     """
     digest, manifest = read_manifest(path)
     spec = manifest.modular
@@ -131,7 +131,8 @@ def open_modular(path: Path) -> ModularBundle:
         raise BundleError(f"{path} is a bundle in one piece; open it with open_bundle")
     places = spec_places(manifest.model, spec)
     trunk = read_trunk_file(path, spec)
-    for piece in sorted(held_pieces(path, spec) - {EMPTY}):
+    held = held_pieces(path, spec)
+    for piece in sorted(held - {EMPTY}):
         read_module_file(path, piece)
     source = path / SOURCE
     bundle = ModularBundle(
@@ -149,6 +150,12 @@ def open_modular(path: Path) -> ModularBundle:
     scope = require_scope(
         path, manifest, module, widened=lambda name, shape: whole_shape(shape, shares[name])
     )
+    is_whole = held.issuperset(piece for layer in spec.modules for piece in layer)
+    if scope == "normalisation" and bundle.source is None and not is_whole:
+        raise BundleError(
+            f"{source} does not exist, and modules are missing: without either a device can take "
+            "no version; write the copy anew with: driftwell modular device-copy"
+        )
     network = Network(module, manifest.preprocessing, scope=scope)
     run_selftest(path, manifest, network, logits=FALLBACK_LOGITS)
     return replace(bundle, scope=scope)

@@ -56,11 +56,14 @@ def read_module_file(folder: Path, digest: str) -> Arrays | None:
 def held_pieces(folder: Path, spec: ModularSpec) -> frozenset[str]:
     """Piece digests of the modules whose files are there; the bypass is always there.
 
+    Names that begin with a dot are not looked at: file managers leave such files.
+
     Raises:
         BundleError: if there is a file that is no module's.
     """
     named = {f"{digest}{SUFFIX}" for layer in spec.modules for digest in layer if digest != EMPTY}
-    files = sorted((folder / MODULES).iterdir()) if (folder / MODULES).is_dir() else []
+    inside = (folder / MODULES).iterdir() if (folder / MODULES).is_dir() else ()
+    files = sorted(file for file in inside if not file.name.startswith("."))
     for file in files:
         if file.name not in named or not file.is_file():
             raise BundleError(f"{file} is no module of this bundle; take it out of the folder")

@@ -189,10 +189,33 @@ def test_a_damaged_copy_is_refused(tmp_path: Path, whole: Bundle, copy: ModularB
         with pytest.raises(BundleError, match="altered"):
             open_modular(copy.path)
         file.write_bytes(good)
-    (copy.path / MODULES / ".part").write_bytes(b"")
+    (copy.path / MODULES / ".DS_Store").write_bytes(b"")
+    assert open_modular(copy.path).digest == copy.digest
+    (copy.path / MODULES / "part").write_bytes(b"")
 
     with pytest.raises(BundleError, match="take it out"):
         open_modular(copy.path)
+
+
+def test_a_copy_without_the_source_state_is_refused(
+    tmp_path: Path, whole: Bundle, copy: ModularBundle
+) -> None:
+    """It would never take a version; where all weights adapt, or all modules are there, it may."""
+    (copy.path / SOURCE).unlink()
+    with pytest.raises(BundleError, match=r"source.safetensors does not exist.* device-copy"):
+        open_modular(copy.path)
+
+    everything = write_device_copy(tiny_modular.make_modular(tmp_path / "all", "all"), copy.path)
+    assert open_modular(everything.path).source is None
+    assert open_modular(whole.path).source is None
+
+
+def test_opened_copies_can_be_compared(copy: ModularBundle) -> None:
+    """Each is itself, whatever arrays it holds; so is a bundle."""
+    again = open_modular(copy.path)
+
+    assert copy != again
+    assert copy in {copy, again}
 
 
 def test_a_whole_bundle_is_not_made_a_copy_of_itself(tmp_path: Path, whole: Bundle) -> None:
