@@ -57,7 +57,7 @@ def create_modular_bundle(
             name, what goes in, the classes and what may adapt.
         network: Holding all its modules; it stays as it is.
         importance: Of its modules on the training data; decides between fallbacks alike in size.
-            None: the fallback is the base's, if that is modular.
+            None: the fallback is the base's, if that is modular and cut alike.
 
     Raises:
         BundleError: if modules are missing, the network is not the base's, it fails or gives
@@ -255,6 +255,7 @@ def _fallback(
     base: Bundle, network: ModularNetwork, importance: Importance | None
 ) -> tuple[tuple[int, ...], ...]:
     before = base.manifest.modular
-    if importance is None and before is not None and before.structure == network.structure:
+    cut = network.structure, network.pairs
+    if importance is None and before is not None and (before.structure, before.pairs) == cut:
         return before.fallback
     return fallback_modules(network.places, importance)

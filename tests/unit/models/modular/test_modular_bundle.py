@@ -150,6 +150,21 @@ def test_with_other_weights_it_stays_what_it_is(tmp_path: Path, bundle: Bundle) 
         rewrite_bundle(bundle, tmp_path / "wrong", bundle.source)
 
 
+def test_a_fallback_of_other_layers_is_not_kept(tmp_path: Path, bundle: Bundle) -> None:
+    """Cut by the same structure elsewhere, it says nothing of these layers: it is chosen anew."""
+    spec = spec_of(bundle)
+    other = msgspec.structs.replace(
+        spec, pairs=spec.pairs[1:], modules=spec.modules[1:], fallback=((2,),)
+    )
+    base = replace(bundle, manifest=msgspec.structs.replace(bundle.manifest, modular=other))
+    network = bundle.module()
+    assert isinstance(network, ModularNetwork)
+
+    made = create_modular_bundle(tmp_path / "out", base=base, network=network)
+
+    assert spec_of(made).fallback == ((0,), (0,))
+
+
 def test_other_manifests_say_nothing_of_modules(tmp_path: Path) -> None:
     """So the digest of a bundle from before there were modules is what it was."""
     made = tiny.make_bundle(tmp_path, "edge")
