@@ -41,8 +41,8 @@ def whole_or_not_at_all(out: Path) -> Iterator[Path]:
     """
     with _named(out):
         out.parent.mkdir(parents=True, exist_ok=True)
-        _mend(out)
         _require_replaceable(out)
+        _mend(out)
         staging = Path(tempfile.mkdtemp(".partial", f".{out.name}-", out.parent))
     try:
         with _named(out):
@@ -57,7 +57,7 @@ def whole_or_not_at_all(out: Path) -> Iterator[Path]:
 
 def replaced(out: Path) -> Path:
     """Where the bundle before lies while another takes its place, and after a kill in between."""
-    return out.with_name(f".{out.name}.replaced")
+    return out.parent / f".{out.name}.replaced"
 
 
 @contextmanager
@@ -70,6 +70,8 @@ def _named(out: Path) -> Iterator[None]:
 
 def _require_replaceable(out: Path) -> None:
     """Whether nothing would be lost but a bundle."""
+    if out.name in ("", ".."):
+        raise BundleError(f"no bundle can be written to {out}: give the folder by its name")
     if out.is_symlink():
         raise BundleError(f"{out} is a link; name the folder itself")
     if not out.exists():
@@ -114,10 +116,12 @@ def _is_of_a_bundle(path: Path, out: Path) -> bool:
 def _mend(out: Path) -> None:
     """Bring back the bundle before, or delete it, whichever a kill kept from being done."""
     before = replaced(out)
-    if before.is_dir() and not out.exists():
-        before.rename(out)
-    elif before.is_dir():
+    if not before.is_dir():
+        return
+    if (out / MANIFEST).is_file():
         shutil.rmtree(before)
+    else:
+        before.rename(out)
 
 
 def _clear(out: Path, staging: Path) -> None:

@@ -107,6 +107,17 @@ def test_what_is_no_folder_is_named(tmp_path: Path, bundle: Bundle) -> None:
     assert open_bundle(bundle.path).digest == bundle.digest
 
 
+def test_the_folder_one_is_in_is_named_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has no name of its own: it is not written to, and no bundle is found in it."""
+    monkeypatch.chdir(tmp_path)
+
+    with pytest.raises(BundleError, match="no bundle can be written"):
+        write(Path())
+    with pytest.raises(BundleError, match="no bundle at"):
+        open_bundle(Path())
+    assert list(tmp_path.iterdir()) == []
+
+
 def test_what_does_not_open_takes_no_place(tmp_path: Path) -> None:
     """In modules a name grows past what a manifest allows; the bundle before is still there."""
     base = create_bundle(
@@ -172,9 +183,12 @@ def test_a_kill_leaves_a_whole_bundle(
     assert list(tmp_path.iterdir()) == [bundle.path]
 
 
-def test_the_bundle_before_comes_back_if_the_next_one_fails(bundle: Bundle) -> None:
-    """After a kill between the two moves it lies beside."""
+@pytest.mark.parametrize("is_made", [False, True])
+def test_the_bundle_before_comes_back_if_the_next_one_fails(bundle: Bundle, is_made: bool) -> None:
+    """After a kill between the two moves it lies beside; an empty folder is no bundle."""
     bundle.path.rename(bundle.path.with_name(".edge.replaced"))
+    if is_made:
+        bundle.path.mkdir()
 
     with pytest.raises(Killed), whole_or_not_at_all(bundle.path):
         raise Killed
