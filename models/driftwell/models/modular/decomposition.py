@@ -8,7 +8,6 @@ apart in training, by the selector's choice.
 
 import copy
 from collections.abc import Sequence
-from typing import Final
 
 import msgspec
 import torch
@@ -25,14 +24,20 @@ from driftwell.models.modular.cutting import (
 from driftwell.models.modular.module_layer import Place, first_layer, second_layer, take_hidden
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pairs import find_pairs
+from driftwell.models.modular.probing import (
+    Trial,
+    alike,
+    answer,
+    copied,
+    counted,
+    require_float32,
+    slack_of,
+    spread_of,
+    try_network,
+)
 from driftwell.models.modular.spec import Structure
 
 __all__ = ["Structure", "decompose", "derive"]
-
-PROBES: Final = 4
-"""Random inputs on which a cut network is compared with what it was."""
-UNLIKE: Final = 1e-3
-"""Difference of logits that is no rounding any more."""
 
 
 def decompose(
@@ -47,23 +52,25 @@ def decompose(
         seed: Of the noise that sets copies apart, and of the selector's first weights.
 
     Raises:
-        BundleError: if the network has no block that could be cut, or computes something else
-            once it is cut.
+        BundleError: if the network has no block that could be cut, fails, holds what is not
+            float32 and finite, or computes something else once it is cut.
     """
+    require_float32(network)
+    shape = tuple(example.shape[1:])
+    trial = try_network(network, shape, seed=seed)
     pairs = find_pairs(network, at_least=structure.slices)
     if structure.layers is not None:
         pairs = pairs[-structure.layers :]
-    shape = tuple(example.shape[1:])
-    probe = torch.randn(PROBES, *shape, generator=torch.Generator().manual_seed(seed))
-    modular = cut(copy.deepcopy(network), pairs, structure, shape, seed=seed)
-    dead = _false_shortcuts(modular, structure, probe)
+    modular = cut(copied(network), pairs, structure, shape, seed=seed)
+    dead = _false_shortcuts(modular, structure, trial)
     if dead:
         pairs = tuple(
             msgspec.structs.replace(pair, bypass="none") if number in dead else pair
             for number, pair in enumerate(pairs)
         )
-        modular = cut(copy.deepcopy(network), pairs, structure, shape, seed=seed)
-    _require_same(modular, network, structure, probe)
+        modular = cut(copied(network), pairs, structure, shape, seed=seed)
+    _require_same(modular, type(network).__name__, structure, trial)
+    _require_apart(modular, type(network).__name__, structure, trial)
     return modular
 
 
@@ -82,8 +89,9 @@ def derive(modular: ModularNetwork, chosen: Chosen) -> ModularNetwork:
     for number, (before, after) in enumerate(zip(modular.places, places, strict=True)):
         _narrow(sub, before, after, number)
     return ModularNetwork(
-        sub.trunk, sub.selector, places, sub.board, structure=sub.structure, pairs=sub.pairs
-    )
+        sub.trunk, sub.selector, places, sub.board,
+        structure=sub.structure, pairs=sub.pairs,
+    )  # fmt: skip
 
 
 def _narrow(sub: ModularNetwork, before: Place, after: Place, number: int) -> None:
@@ -102,47 +110,59 @@ def _narrow(sub: ModularNetwork, before: Place, after: Place, number: int) -> No
     put_layers(trunk, after, (first, second), number, sub.board, gated.scale)
 
 
-def _false_shortcuts(modular: ModularNetwork, structure: Structure, probe: Tensor) -> set[int]:
+def _false_shortcuts(modular: ModularNetwork, structure: Structure, trial: Trial) -> set[int]:
     """Layers whose bypass leaves nothing of the input: no shortcut goes around them after all."""
     dead = set()
     for number, place in enumerate(modular.places):
         if place.bypass != "shortcut":
             continue
-        gates = _even_gates(modular, structure)
+        gates = _even_gates(modular, range(structure.slices))
         gates[number] = torch.zeros(1, len(place.held))
         gates[number][:, place.widths.index(0)] = 1
-        if float(_answer(modular, probe, gates).std(dim=0).max()) < UNLIKE:
+        if spread_of([answer(modular, inputs, gates) for inputs in trial.inputs]) < trial.slack:
             dead.add(number)
     return dead
 
 
-def _require_same(
-    modular: ModularNetwork, network: nn.Module, structure: Structure, probe: Tensor
-) -> None:
+def _require_same(modular: ModularNetwork, kind: str, structure: Structure, trial: Trial) -> None:
     """Whether layers are used as their names and places made it seem: else the answer differs."""
-    with torch.inference_mode():
-        expected = copy.deepcopy(network).eval()(probe)
-    got = _answer(modular, probe, _even_gates(modular, structure))
-    if got.shape != expected.shape or not torch.allclose(got, expected, rtol=UNLIKE, atol=UNLIKE):
+    gates = _even_gates(modular, range(structure.slices))
+    with counted(modular) as calls:
+        got = [answer(modular, inputs, gates) for inputs in trial.inputs]
+    for place, count in zip(modular.places, calls, strict=True):
+        if not count:
+            raise BundleError(
+                f"{place.first} and {place.second} of {kind} cannot be cut: its forward pass in "
+                "evaluation mode does not run them, or not by these names"
+            )
+    pairs = zip(got, trial.answers, strict=True)
+    if not all(alike(one, expected, trial.slack) for one, expected in pairs):
         raise BundleError(
-            f"cut into modules, {type(network).__name__} computes something else: its forward pass "
+            f"cut into modules, {kind} computes something else: its forward pass "
             "uses its layers in another way than their names or their order say"
         )
 
 
-def _even_gates(modular: ModularNetwork, structure: Structure) -> list[Tensor]:
-    """One set of slices alike, the others shut: what the trained blocks did."""
+def _require_apart(modular: ModularNetwork, kind: str, structure: Structure, trial: Trial) -> None:
+    """Whether hidden channels do not see each other: else what is not held would be missed."""
+    chosen = range(0, structure.slices, 2)
+    sub = derive(modular, [list(chosen)] * len(modular.places))
+    shut, none_shut = _even_gates(modular, chosen), _even_gates(sub, chosen)
+    expected = [answer(modular, inputs, shut) for inputs in trial.inputs]
+    got = [answer(sub, inputs, none_shut) for inputs in trial.inputs]
+    slack = slack_of(expected)
+    if not all(alike(*both, slack) for both in zip(got, expected, strict=True)):
+        raise BundleError(
+            f"cut into modules, {kind} computes something else with some of them: between "
+            "the layers of a block its hidden channels see each other, so they cannot be dealt out"
+        )
+
+
+def _even_gates(modular: ModularNetwork, chosen: Sequence[int]) -> list[Tensor]:
+    """These modules alike, the others shut; one set of slices is what the trained blocks did."""
     gates = []
     for place in modular.places:
         even = torch.zeros(1, len(place.held))
-        even[:, : structure.slices] = 1 / structure.slices
+        even[:, [place.held.index(module) for module in chosen]] = 1 / len(chosen)
         gates.append(even)
     return gates
-
-
-def _answer(modular: ModularNetwork, probe: Tensor, gates: Sequence[Tensor]) -> Tensor:
-    try:
-        with torch.inference_mode():
-            return modular.answer(probe, [one.expand(len(probe), -1) for one in gates])
-    except (RuntimeError, ValueError, IndexError, KeyError, AttributeError) as error:
-        raise BundleError(f"the network does not run once it is cut: {error}") from error
