@@ -15,7 +15,8 @@ from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from driftwell.messages.errors import BundleError
-from driftwell.models.modular.spec import Pair
+from driftwell.models.modular.aliases import second_names
+from driftwell.models.modular.spec import Bypass, Pair
 
 Layer = nn.Conv2d | nn.Linear
 
@@ -33,12 +34,14 @@ Decomposer = Callable[[nn.Module, str], Iterator[Pair]]
 def residual_blocks(module: nn.Module, name: str) -> Iterator[Pair]:
     """Blocks of two convolutions, as ResNets with 18, 20, 34, 56 layers have them."""
     first, second = getattr(module, "conv1", None), getattr(module, "conv2", None)
-    norms = getattr(module, "bn1", None), getattr(module, "bn2", None)
+    norm, fold = getattr(module, "bn1", None), getattr(module, "bn2", None)
     if isinstance(module, nn.Sequential) or hasattr(module, "conv3"):
+        return
+    if not isinstance(first, nn.Conv2d) or not isinstance(second, nn.Conv2d):
         return
     if not _are_pair(first, second):
         return
-    if all(_follows(norm, layer) for norm, layer in zip(norms, (first, second), strict=True)):
+    if _normalises(norm, first) and _can_be_folded(fold, second):
         names = [f"{name}.{part}" if name else part for part in ("conv1", "bn1", "conv2", "bn2")]
         yield Pair(names[0], names[1], names[2], names[3], "shortcut")
 
@@ -60,36 +63,46 @@ DECOMPOSERS: Final[dict[str, Decomposer]] = {"residual blocks": residual_blocks,
 """By name. A network of another kind registers its own."""
 
 
-def find_pairs(network: nn.Module, *, at_least: int) -> tuple[Pair, ...]:
+def find_pairs(network: nn.Module, *, at_least: int, head: str | None = None) -> tuple[Pair, ...]:
     """The network's pairs with at least so many hidden channels, in the network's order.
 
-    Of pairs that share a layer the one with the most parameters stays. The last linear layer is
-    in none of them.
+    Of pairs that share a layer the one with the most parameters stays. The head is in none of
+    them, and no layer that the network has under a second name.
+
+    Args:
+        network: As it was before it is cut.
+        at_least: Hidden channels.
+        head: Name of the layer that tells classes apart; None: the last linear layer.
 
     Raises:
         BundleError: if there is none.
     """
     modules = dict(network.named_modules())
     order = {name: place for place, name in enumerate(modules)}
-    found = [
-        pair
-        for name, module in modules.items()
-        for decompose in DECOMPOSERS.values()
-        for pair in decompose(module, name)
-    ]
+    every, second_name = _all_pairs(network), second_names(network)
+    shared = {
+        name: other
+        for pair in every
+        for name in _parts(pair)
+        if (other := second_name(name)) is not None
+    }
+    found = [pair for pair in every if not shared.keys() & set(_parts(pair))]
     chosen: list[Pair] = []
     heads = [name for name, module in modules.items() if isinstance(module, nn.Linear)]
-    taken = set(heads[-1:])  # what tells classes apart stays whole
+    # What tells classes apart stays whole.
+    taken = set(heads[-1:]) if head is None else {head}
     for pair in sorted(found, key=lambda one: (-_parameters(modules, one), order[one.first])):
         if hidden_channels(modules[pair.first]) < at_least or taken & {pair.first, pair.second}:
             continue
         taken |= {pair.first, pair.second}
         chosen.append(pair)
     if not chosen:
+        first_shared = list(shared)[:1]
         raise BundleError(
             f"{type(network).__name__} cannot be cut into modules: it has no two convolutions or "
             f"linear layers with {at_least} channels or more between them; known are "
             f"{', '.join(DECOMPOSERS)}"
+            + "".join(f"; {name} cannot be cut: it is {shared[name]}, too" for name in first_shared)
         )
     return tuple(sorted(chosen, key=lambda one: order[one.first]))
 
@@ -101,20 +114,25 @@ def require_pairs(network: nn.Module, pairs: Sequence[Pair], *, at_least: int) -
         BundleError: naming the first that is none.
     """
     modules = dict(network.named_modules())
+    known = {(pair.first, pair.second): pair.bypass for pair in _all_pairs(network)}
     taken: set[str] = set()
     for pair in pairs:
         first, second = modules.get(pair.first), modules.get(pair.second)
-        fits = _are_pair(first, second) and not taken & {pair.first, pair.second}
+        parts = _parts(pair)
+        fits = _are_pair(first, second) and len(set(parts)) == len(parts) and not taken & {*parts}
         if not fits or first is None or second is None or hidden_channels(first) < at_least:
             raise BundleError(
                 f"{pair.first} and {pair.second} are no pair of layers of the network with "
                 f"{at_least} channels or more between them"
             )
-        for norm, channels in ((pair.norm, hidden_channels(first)), (pair.fold, _outputs(second))):
-            layer = None if norm is None else modules.get(norm)
-            if norm is not None and getattr(layer, "num_features", None) != channels:
-                raise BundleError(f"{norm} does not normalise the {channels} channels in front")
-        taken |= {pair.first, pair.second}
+        for norm, layer in ((pair.norm, first), (pair.fold, second)):
+            if norm is not None and not _normalises(modules.get(norm), layer):
+                raise BundleError(
+                    f"{norm} does not normalise the {_outputs(layer)} channels in front"
+                )
+        if not _may_pass(pair, first, second, known.get((pair.first, pair.second))):
+            raise BundleError(f"the bypass of {pair.first} and {pair.second} is no {pair.bypass}")
+        taken |= {*parts}
 
 
 def hidden_channels(first: nn.Module) -> int:
@@ -124,7 +142,47 @@ def hidden_channels(first: nn.Module) -> int:
     return first.out_features if isinstance(first, nn.Linear) else 0
 
 
+def _all_pairs(network: nn.Module) -> list[Pair]:
+    """What all decomposers find, also pairs that overlap."""
+    return [
+        pair
+        for name, module in network.named_modules()
+        for decompose in DECOMPOSERS.values()
+        for pair in decompose(module, name)
+    ]
+
+
+def _parts(pair: Pair) -> list[str]:
+    """The names of its layers."""
+    parts = (pair.first, pair.norm, pair.second, pair.fold)
+    return [name for name in parts if name is not None]
+
+
+def _may_pass(pair: Pair, first: nn.Module, second: nn.Module, known: Bypass | None) -> bool:
+    """Whether its bypass may be what somebody wrote down.
+
+    Args:
+        pair: As written down.
+        first: Its first layer.
+        second: Its second layer.
+        known: What the decomposers say; None: the pair is of one that is not registered here.
+    """
+    if known is None:
+        return pair.bypass != "identity" or _passes_on(first, second)
+    return pair.bypass == known or (known, pair.bypass) == ("shortcut", "none")
+
+
+def _is_plain(layer: nn.Module, *, weighted: bool = True) -> bool:
+    """Whether its parameters are what they seem: no weight is made of others, none is beside it."""
+    own = {name for name, _ in layer.named_parameters()}
+    return own <= {"weight", "bias"} and ("weight" in own or not weighted)
+
+
 def _are_pair(first: object, second: object) -> bool:
+    if not isinstance(first, Layer) or not isinstance(second, Layer):
+        return False
+    if not _is_plain(first) or not _is_plain(second):
+        return False
     if isinstance(first, nn.Conv2d) and isinstance(second, nn.Conv2d):
         one_group = first.groups == second.groups == 1
         return one_group and first.out_channels == second.in_channels
@@ -133,11 +191,18 @@ def _are_pair(first: object, second: object) -> bool:
     return False
 
 
-def _follows(norm: object, layer: object) -> bool:
-    """Whether a normalisation could stand behind a convolution."""
-    if not isinstance(norm, _BatchNorm) or not isinstance(layer, nn.Conv2d):
+def _normalises(norm: object, layer: nn.Module) -> bool:
+    """Whether a normalisation could be one of the channels that a layer gives."""
+    if not isinstance(norm, _BatchNorm) or not _is_plain(norm, weighted=False):
         return False
-    return norm.num_features == layer.out_channels
+    return norm.num_features == _outputs(layer)
+
+
+def _can_be_folded(norm: object, layer: nn.Module) -> bool:
+    """Whether a normalisation behind a layer could be multiplied into it."""
+    if not isinstance(norm, _BatchNorm) or norm.running_mean is None or norm.running_var is None:
+        return False
+    return _normalises(norm, layer)
 
 
 def _pair_from(children: Sequence[tuple[str, nn.Module]], place: int) -> Pair | None:
@@ -160,10 +225,21 @@ def _closed(
     (first_name, first), (second_name, second) = children[place], children[at]
     if not _are_pair(first, second):
         return None
-    behind = children[at + 1] if at + 1 < len(children) else None
-    fold = behind[0] if behind is not None and isinstance(behind[1], _BatchNorm) else None
-    keeps = _keeps_shape(first) and _keeps_shape(second) and _inputs(first) == _outputs(second)
-    return Pair(first_name, norm, second_name, fold, "identity" if keeps else "none")
+    # A normalisation may be of another axis than the channels, such as that of tokens.
+    if norm is not None and not _normalises(dict(children)[norm], first):
+        return None
+    fold, behind = children[at + 1] if at + 1 < len(children) else ("", None)
+    if not isinstance(behind, _BatchNorm):
+        fold = ""
+    elif not _can_be_folded(behind, second):
+        return None
+    bypass: Bypass = "identity" if _passes_on(first, second) else "none"
+    return Pair(first_name, norm, second_name, fold or None, bypass)
+
+
+def _passes_on(first: nn.Module, second: nn.Module) -> bool:
+    """Whether what goes into a pair has the shape of what comes out."""
+    return _keeps_shape(first) and _keeps_shape(second) and _inputs(first) == _outputs(second)
 
 
 def _keeps_shape(layer: nn.Module) -> bool:
