@@ -80,7 +80,9 @@ def cut(
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         selector = Selector(shape, [place.total for place in places])
-    return ModularNetwork(network, selector.eval(), places, board, structure=structure, pairs=pairs)
+    return ModularNetwork(
+        network, selector.eval(), places, board, structure=structure, pairs=pairs, shape=shape
+    )
 
 
 def held_places(places: Sequence[Place], chosen: Chosen) -> tuple[Place, ...]:

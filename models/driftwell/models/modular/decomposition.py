@@ -58,7 +58,7 @@ def decompose(
     require_float32(network)
     shape = tuple(example.shape[1:])
     trial = try_network(network, shape, seed=seed)
-    pairs = find_pairs(network, at_least=structure.slices)
+    pairs = find_pairs(network, at_least=structure.slices, head=trial.head)
     if structure.layers is not None:
         pairs = pairs[-structure.layers :]
     modular = cut(copied(network), pairs, structure, shape, seed=seed)
@@ -90,7 +90,7 @@ def derive(modular: ModularNetwork, chosen: Chosen) -> ModularNetwork:
         _narrow(sub, before, after, number)
     return ModularNetwork(
         sub.trunk, sub.selector, places, sub.board,
-        structure=sub.structure, pairs=sub.pairs,
+        structure=sub.structure, pairs=sub.pairs, shape=sub.shape,
     )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ together again (Nebula, ICPP 2024, section 5.2).
 
 from collections.abc import Sequence
 
+import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
@@ -71,24 +72,41 @@ def module_norms(network: ModularNetwork) -> list[_BatchNorm]:
 
 
 def head_of(network: ModularNetwork) -> nn.Linear:
-    """The trunk's last linear layer that is no module's: what tells classes apart.
+    """The trunk's last linear layer to run that is no module's: what tells classes apart.
+
+    Args:
+        network: Any that holds a module of each layer; it is asked for one answer, and is in
+            evaluation mode afterwards.
 
     Raises:
-        BundleError: if there is none.
+        BundleError: if there is none that gives one number for each class.
     """
     of_modules = {
         id(layer)
         for place in network.places
         for layer in (first_layer(network.trunk, place), second_layer(network.trunk, place).layer)
     }
-    heads = [
-        layer
+    ran: list[nn.Linear] = []
+
+    def note(layer: nn.Module, *_: object) -> None:
+        if isinstance(layer, nn.Linear):
+            ran.append(layer)
+
+    hooks = [
+        layer.register_forward_hook(note)
         for layer in network.trunk.modules()
         if isinstance(layer, nn.Linear) and id(layer) not in of_modules
     ]
-    if not heads:
+    network.eval()
+    try:
+        with torch.inference_mode():
+            classes = network(torch.zeros(1, *network.shape)).shape[-1]
+    finally:
+        for hook in hooks:
+            hook.remove()
+    if not ran or ran[-1].out_features != classes:
         raise BundleError("the network has no linear layer of its own that tells classes apart")
-    return heads[-1]
+    return ran[-1]
 
 
 def _norms_of_trunk(network: ModularNetwork) -> list[nn.Module]:

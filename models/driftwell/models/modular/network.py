@@ -27,6 +27,7 @@ class ModularNetwork(nn.Module):
         *,
         structure: Structure,
         pairs: Sequence[Pair],
+        shape: tuple[int, ...],
     ) -> None:
         """Args are its parts; `decomposition` makes them fit.
 
@@ -37,6 +38,7 @@ class ModularNetwork(nn.Module):
             board: Between this and the module layers.
             structure: How the whole model was cut.
             pairs: Of its layers before, one a place.
+            shape: Of one input.
         """
         super().__init__()
         self.trunk = trunk
@@ -45,6 +47,7 @@ class ModularNetwork(nn.Module):
         self.board = board
         self.structure = structure
         self.pairs = tuple(pairs)
+        self.shape = shape
         self.active = structure.active
         for number, place in enumerate(self.places):
             self.register_buffer(_held_name(number), torch.tensor(place.held), persistent=False)

@@ -14,6 +14,7 @@ from torch.nn.utils.parametrizations import weight_norm as parametrized_weight_n
 
 from driftwell.messages.errors import BundleError
 from driftwell.models.modular.decomposition import Structure, decompose
+from driftwell.models.modular.learning import head_of
 from driftwell.models.modular.pairs import find_pairs, require_pairs
 
 
@@ -105,6 +106,39 @@ def test_a_block_without_statistics_is_no_pair() -> None:
     block.bn2 = nn.BatchNorm2d(8, track_running_stats=False)
     with pytest.raises(BundleError, match="cannot be cut into modules"):
         find_pairs(block, at_least=SLICES)
+
+
+class HeadFirst(nn.Module):
+    """What tells classes apart is registered before another linear layer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.classifier = nn.Sequential(
+            nn.Flatten(), nn.Linear(48, 32), nn.ReLU(), nn.Linear(32, 12), nn.ReLU(),
+            nn.Linear(12, 4),
+        )  # fmt: skip
+        self.aux = nn.Linear(3, 7)
+        self.mixed = nn.Linear(3, 3)
+
+    def forward(self, images: Tensor) -> Tensor:
+        pooled = nn.functional.adaptive_avg_pool2d(images, 4)
+        mixed = self.mixed(pooled.permute(0, 2, 3, 1)).permute(0, 3, 1, 2)
+        return torch.as_tensor(self.classifier(mixed))
+
+
+def test_the_head_is_the_last_layer_to_run() -> None:
+    """Not the last that is registered."""
+    modular = cut(HeadFirst().eval())
+    assert [place.first for place in modular.places] == ["classifier.1"]
+    assert head_of(modular) is modular.trunk.get_submodule("classifier.5")
+
+
+def test_a_network_that_ends_otherwise_has_no_head() -> None:
+    """A linear layer somewhere inside tells no classes apart."""
+    inside = nn.Sequential(Block(width=3), nn.Linear(16, 16), nn.Conv2d(3, 5, 1),
+                           nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()  # fmt: skip
+    with pytest.raises(BundleError, match="tells classes apart"):
+        head_of(cut(inside))
 
 
 def test_a_written_cut_uses_each_layer_once() -> None:
