@@ -74,9 +74,15 @@ def run_selftest(
         logits: Which of the file's arrays it must give.
 
     Raises:
-        BundleError: if it answers otherwise.
+        BundleError: if it answers otherwise, or the images are not of the manifest's shape.
     """
     expected = read_selftest(folder, manifest)
+    shape = expected[IMAGES].shape[1:]
+    if shape != manifest.input.shape:
+        raise BundleError(
+            f"{folder / SELFTEST} holds images of {shape}, the manifest's are "
+            f"{manifest.input.shape}"
+        )
     images, wanted = expected[IMAGES].astype(np.uint8), expected[logits].astype(np.float32)
     got = try_forward(network, images, manifest.classes)
     error = float(np.max(np.abs(got - wanted) / np.maximum(1.0, np.abs(wanted))))
