@@ -24,9 +24,8 @@ def open_gates(scores: Tensor, *, active: int, available: Tensor | None = None) 
     """
     if available is not None:
         scores = scores.masked_fill(~available, AWAY)
-    if (
-        active >= scores.shape[1]
-    ):  # all share: in a small sub-model always, and at a third of the time
+    # All share: in a small sub-model always, and at a third of the time.
+    if active >= scores.shape[1]:
         return torch.softmax(scores, dim=1)
     count = active
     # Stable: where a selector knows no difference yet, every machine takes the same ones.

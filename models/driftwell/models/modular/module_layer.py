@@ -87,11 +87,11 @@ class GatedSecond(nn.Module):
         repeats = torch.tensor(place.widths)
         module_of = torch.arange(len(repeats)).repeat_interleave(repeats)
         self._factor = scale
-        if not len(module_of):  # the bypass alone: torch has no layers without channels
+        # The bypass alone: torch has no layers without channels, so there is one, of which
+        # nothing is heard and which learns nothing.
+        if not len(module_of):
             module_of = torch.zeros(1, dtype=torch.long)
-            self._factor = (
-                0.0  # so there is one, of which nothing is heard and which learns nothing
-            )
+            self._factor = 0.0
         self.register_buffer("_module_of", module_of, persistent=False)
 
     def forward(self, hidden: Tensor) -> Tensor:
