@@ -7,8 +7,8 @@ import pytest
 from tests import tiny, tiny_modular
 
 from driftwell.messages.errors import BundleError
-from driftwell.models.bundle import MANIFEST, Bundle, open_bundle
-from driftwell.models.manifest import InputSpec, encode_manifest
+from driftwell.models.bundle import Bundle, open_bundle
+from driftwell.models.manifest import MANIFEST, InputSpec, encode_manifest
 from driftwell.models.modular.bundle import open_modular
 from driftwell.models.modular.writing import write_device_copy
 
