@@ -45,7 +45,9 @@ async def _learn(device: Device, learner: Learner) -> list[Learned]:
         log.warning("learning.failed", error=str(error))
         return []
     device.counters["trainings"] += 1
-    log.info("learning.done", samples=len(labels), modules=len(learned))
+    is_kept = learner.kept is not None and learner.modules.switch_own(*learner.kept)
+    learner.kept = None
+    log.info("learning.done", samples=len(labels), modules=len(learned), is_kept=is_kept)
     return learned
 
 

@@ -5,7 +5,7 @@ bundle's fallback, when its own limits demand it. Whatever fails, what runs goes
 """
 
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Final
 
 import structlog
@@ -41,6 +41,7 @@ from driftwell.messages.errors import (
 )
 from driftwell.messages.signing import verify_submodel
 from driftwell.messages.submodel import SubModel, SubModelManifest
+from driftwell.models.statistics import StatisticsSettings
 
 SUBMODELS: Final = "submodels"
 """Under which the last few are remembered."""
@@ -105,6 +106,11 @@ class Modules:
             for layer, chosen in enumerate(spec.fallback)
             for module in chosen
         )
+
+    @property
+    def own_statistics(self) -> StatisticsSettings | None:
+        """How its networks follow their stream; None: they do not."""
+        return self._node.own_statistics
 
     @property
     def costs(self) -> Mapping[str, float]:
@@ -213,7 +219,7 @@ class Modules:
         Raises:
             BundleError: if a piece is missing or does not fit, or there is no memory for it.
         """
-        own_statistics = self._node.own_statistics
+        own_statistics = self.own_statistics
         kept = self._shelf.find(version)
         if version == FALLBACK or kept is None:
             return self.model.network(own_statistics=own_statistics)
@@ -237,6 +243,14 @@ class Modules:
         self.supply.store.use(part.piece for part in self.parts)
         fetched_bytes = self.supply.received_bytes
         log.info("submodel.applied", version=version, before=before, fetched_bytes=fetched_bytes)
+
+    def switch_own(self, parts: Sequence[Part], network: SubNetwork) -> bool:
+        """Answer with what was learned of these parts, if they still run; whether they do."""
+        if tuple(parts) != self.parts or self._node.is_switching:
+            return False
+        self._node.switch(network)
+        self._counters["trainings_kept"] += 1
+        return True
 
     def not_built(self, version: int, error: BundleError) -> None:
         """No network came of a sub-model: fetch again what was damaged, or never try it again."""

@@ -72,6 +72,9 @@ class LearningSettings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown
     rate: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.001
     """Of Adam."""
     batch: Annotated[int, msgspec.Meta(ge=2, le=4096)] = 16
+    keep: bool = False
+    """Whether it answers by what it learned, until it gets another sub-model or a version of this
+    one: if training on three of four images has a smaller loss on the fourth than what it runs."""
     class_prior: bool = False
     """Whether answers take into account how often each class is among the `window`. Right where
     these labels are a fair sample of what comes; a class without one is hardly answered then."""

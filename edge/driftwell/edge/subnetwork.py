@@ -24,6 +24,7 @@ from driftwell.messages.images import Pixels
 from driftwell.models.manifest import BundleManifest
 from driftwell.models.modular.bundle import ModularBundle
 from driftwell.models.modular.cutting import Chosen
+from driftwell.models.modular.learning import head_of
 from driftwell.models.modular.network import mean_gates
 from driftwell.models.modular.shares import take_shares
 from driftwell.models.modular.skeleton import ArraysOf
@@ -67,13 +68,16 @@ class ModularModel:
         arrays_of: ArraysOf | None = None,
         *,
         own_statistics: StatisticsSettings | None = None,
+        head: Mapping[str, Tensor] | None = None,
     ) -> "SubNetwork":
         """A sub-model at work; arguments as of `ModularBundle.network`.
+
+        `head`: the state of another head than the trunk's; None: that one.
 
         Raises:
             BundleError: as `ModularBundle.sub_model`.
         """
-        return SubNetwork(self, chosen, arrays_of, own_statistics=own_statistics)
+        return SubNetwork(self, chosen, arrays_of, own_statistics=own_statistics, head=head)
 
 
 class SubNetwork(Network):
@@ -86,9 +90,12 @@ class SubNetwork(Network):
         arrays_of: ArraysOf | None = None,
         *,
         own_statistics: StatisticsSettings | None = None,
+        head: Mapping[str, Tensor] | None = None,
     ) -> None:
         bundle = model.modular
         sub_model = bundle.sub_model(chosen, arrays_of)
+        if head is not None:
+            head_of(sub_model).load_state_dict(head)
         super().__init__(
             sub_model,
             bundle.manifest.preprocessing,

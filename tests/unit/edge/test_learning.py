@@ -71,7 +71,7 @@ def loss_of(bundle: ModularBundle, learned: list[Learned]) -> float:
 
 def test_what_is_told_makes_the_modules_better(learner: Learner) -> None:
     """The cloud's copy answers the device's images better with it, without the device's head."""
-    bundle = learner._modules.model.modular
+    bundle = learner.modules.model.modular
 
     learned = learner.learn(IMAGES, LABELS)
 
@@ -142,3 +142,47 @@ def test_a_label_that_is_no_class_teaches_nothing() -> None:
 
     assert lessons.is_due
     np.testing.assert_array_equal(lessons.take()[1], [3, 0])
+
+
+def keeping(learner: Learner) -> Learner:
+    learner._keeps = True
+    return learner
+
+
+def test_what_pays_is_gone_on_with(learner: Learner) -> None:
+    """The device's own modules and head answer, from the next batch on; the pieces stay."""
+    node = learner.modules._node
+    before = node.infer(IMAGES).logits
+    learned = keeping(learner).learn(IMAGES, LABELS)
+    assert learner.kept is not None
+    parts, network = learner.kept
+    assert learner.modules.switch_own(parts, network)
+    after = node.infer(IMAGES)
+
+    assert not np.array_equal(after.logits, before)
+    assert (after.label == LABELS).mean() > (before.argmax(axis=1) == LABELS).mean()
+    assert {one.part for one in learned} <= set(learner.modules.parts)
+
+
+def test_what_does_not_pay_is_not(learner: Learner) -> None:
+    """Labels that say nothing of the images."""
+    noise = np.random.default_rng(0).permutation(LABELS)
+    for _ in range(3):
+        assert keeping(learner).learn(IMAGES, noise)
+
+    assert learner.kept is None
+
+
+def test_without_being_told_it_goes_on_with_what_runs(learner: Learner) -> None:
+    assert learner.learn(IMAGES, LABELS)
+    assert learner.kept is None
+
+
+def test_what_was_learned_of_another_sub_model_is_let_go(learner: Learner) -> None:
+    """It was changed during the training."""
+    keeping(learner).learn(IMAGES, LABELS)
+    assert learner.kept is not None
+    parts, network = learner.kept
+
+    assert not learner.modules.switch_own(parts[:-1], network)
+    assert learner.modules._counters["trainings_kept"] == 0

@@ -8,8 +8,7 @@ the head if it may: trunk and selector are those that every device came with. Ba
 by themselves, as by a device with statistics of its own.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final
 
@@ -23,11 +22,15 @@ from driftwell.cloud.modular.objectives import answer_loss
 from driftwell.cloud.modular.offline_settings import RefiningSettings
 from driftwell.messages.images import Pixels
 from driftwell.models.augmentation import augment
-from driftwell.models.modular.learning import head_of, module_norms, module_parameters
+from driftwell.models.modular.learning import (
+    batch_statistics,
+    head_of,
+    module_norms,
+    module_parameters,
+)
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import read_module, write_module
 from driftwell.models.modular.prior import log_prior
-from driftwell.models.normalisation import batch_norms
 from driftwell.models.training import cycle
 
 Prepare = Callable[[Pixels], Tensor]
@@ -206,26 +209,6 @@ def judge(
         known = torch.from_numpy(log_prior(labels, answers.shape[1]))
         losses.append(float(functional.cross_entropy(answers + known, torch.from_numpy(labels))))
     return np.array(losses)
-
-
-@contextmanager
-def batch_statistics(network: ModularNetwork, *, wanted: bool = True) -> Iterator[None]:
-    """Meanwhile the trunk normalises each batch by itself, and no running statistics move.
-
-    All else stays in evaluation mode. Not `wanted`: nothing happens.
-    """
-    norms = list(batch_norms(network.trunk)) if wanted else []
-    momenta = [norm.momentum for norm in norms]
-    network.eval()
-    for norm in norms:
-        norm.train()
-        norm.momentum = 0.0
-    try:
-        yield
-    finally:
-        for norm, momentum in zip(norms, momenta, strict=True):
-            norm.momentum = momentum
-        network.eval()
 
 
 def _answer(network: ModularNetwork, inputs: Tensor, target: Target) -> Tensor:

@@ -4,7 +4,8 @@ Trunk and selector are the cloud's and stay as they are, so that the modules of 
 together again (Nebula, ICPP 2024, section 5.2).
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import nn
@@ -15,7 +16,7 @@ from driftwell.messages.images import Pixels
 from driftwell.models.modular.module_layer import first_layer, second_layer
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.network import Preparation
-from driftwell.models.normalisation import is_normalisation
+from driftwell.models.normalisation import batch_norms, is_normalisation
 from driftwell.models.training import Effort, Numbers, Prior, train
 
 
@@ -69,6 +70,26 @@ def module_norms(network: ModularNetwork) -> list[_BatchNorm]:
     """The modules' BatchNorm layers that keep running statistics."""
     named = [network.trunk.get_submodule(one.norm) for one in network.places if one.norm]
     return [one for one in named if isinstance(one, _BatchNorm) and one.track_running_stats]
+
+
+@contextmanager
+def batch_statistics(network: ModularNetwork, *, wanted: bool = True) -> Iterator[None]:
+    """Meanwhile the trunk normalises each batch by itself, and no running statistics move.
+
+    All else stays in evaluation mode. Not `wanted`: nothing happens.
+    """
+    norms = list(batch_norms(network.trunk)) if wanted else []
+    momenta = [norm.momentum for norm in norms]
+    network.eval()
+    for norm in norms:
+        norm.train()
+        norm.momentum = 0.0
+    try:
+        yield
+    finally:
+        for norm, momentum in zip(norms, momenta, strict=True):
+            norm.momentum = momentum
+        network.eval()
 
 
 def head_of(network: ModularNetwork) -> nn.Linear:

@@ -120,7 +120,7 @@ class ModularDevice:
 
         It answers with the copy only if such a training pays: if one on three of four samples
         has a smaller loss on the fourth than what it runs. On few images of a hard problem it
-        does not. (In the product a device never does: it takes the cloud's versions.)
+        does not. (In the program: `learning.keep`.)
 
         Its classes' shares belong to the loss: so the logits stay those of somebody who knows
         nothing of them, and modules can be shared with devices that have other classes.
