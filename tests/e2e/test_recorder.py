@@ -191,7 +191,7 @@ async def test_full_disk(tmp_path: Path) -> None:
         assert recorder.process is not None
         while recorder.process.returncode is None:
             await peer.count()
-            await asyncio.sleep(0.004)
+            await asyncio.sleep(0.02)  # slow enough for several chunks before the disk is full
         code = await recorder.end(signal.SIGTERM)
         for _ in range(20):
             await peer.count()
