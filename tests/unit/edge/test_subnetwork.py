@@ -181,7 +181,6 @@ def test_a_variance_never_becomes_negative(model: ModularModel, bundles: Bundles
 def test_a_state_of_something_else_changes_nothing(model: ModularModel, bundles: Bundles) -> None:
     """It must hold exactly the whole model's adaptable arrays."""
     network = sub_network(model, bundles)
-
     with pytest.raises(ArrayError):
         network.install({"trunk.norm.weight": np.zeros(8, np.float32)})
 
