@@ -124,33 +124,30 @@ async def head_loop(consumer: Consumer, connection: Connection) -> None:
             pass
         if consumer.wall_ns() - renewed_ns > RENEWAL_NS:
             renewed_ns = consumer.wall_ns()
-            consumer.unpublished.update(_renewed(consumer))
+            consumer.unpublished.update(_expiring(consumer))
         for cohort in [name for name in consumer.cohorts if name in consumer.unpublished]:
             # Read one by one: while a head is under way a step or a revert may make a newer one.
-            version = _newest(consumer, cohort)
+            version = consumer.ledger.version(cohort, consumer.cohorts[cohort].version)
             if version is None:
                 consumer.unpublished.discard(cohort)
             else:
-                await publish_version(consumer, connection, version)
+                await publish_version(consumer, connection, _renewed(consumer, version))
 
 
-def _renewed(consumer: Consumer) -> Iterator[str]:
+def _expiring(consumer: Consumer) -> Iterator[str]:
     """Cohorts whose newest version is signed anew now: the broker has it as it was."""
     for cohort in list(consumer.cohorts):
-        before = consumer.ledger.version(cohort, consumer.cohorts[cohort].version)
-        if before is not None and _newest(consumer, cohort) != before:
+        version = consumer.ledger.version(cohort, consumer.cohorts[cohort].version)
+        if version is not None and _renewed(consumer, version) is not version:
             yield cohort
 
 
-def _newest(consumer: Consumer, cohort: str) -> StoredVersion | None:
-    """A cohort's newest version, signed anew if half of its time is over; None: it has none."""
-    version = consumer.ledger.version(cohort, consumer.cohorts[cohort].version)
-    if version is None:
-        return None
+def _renewed(consumer: Consumer, version: StoredVersion) -> StoredVersion:
+    """A version, signed anew if half of its time is over and the disk takes it."""
     try:
         return consumer.issuer.renewed(version)
     except sqlite3.OperationalError as error:
-        log.error("version.not-renewed", cohort=cohort, error=str(error))
+        log.error("version.not-renewed", cohort=version.cohort, error=str(error))
         return version
 
 

@@ -26,15 +26,13 @@ from driftwell.edge.subnetwork import SubNetwork
 from driftwell.messages.blob import Arrays, encode_difference
 from driftwell.messages.delta import Delta
 from driftwell.messages.images import Pixels
-from driftwell.models.modular.learning import batch_statistics, head_of, learn
+from driftwell.models.modular.learning import batch_statistics, head_of, learn, try_out
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import read_module
 from driftwell.models.modular.prior import log_prior
 from driftwell.models.network import Preparation
 from driftwell.models.training import MIN_BATCH, Effort
 
-TRIED: Final = 4
-"""Of so many images one tells whether training on the others pays."""
 BITS: Final = 4
 """Of a value in what is told."""
 NICENESS: Final = 10
@@ -153,8 +151,7 @@ class Learner:
         labels: NDArray[np.int64],
     ) -> bool:
         """Whether training on three of four images answers the fourth better than what runs."""
-        order = np.random.default_rng(self._trainings).permutation(len(labels))
-        tried, rest = order[::TRIED], np.delete(order, np.s_[::TRIED])
+        tried, rest = try_out(len(labels), self._trainings)
         if len(tried) < MIN_BATCH or len(rest) < MIN_BATCH:
             return False
         prior = torch.from_numpy(log_prior(labels, self._classes))

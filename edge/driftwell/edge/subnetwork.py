@@ -26,6 +26,7 @@ from driftwell.models.modular.bundle import ModularBundle
 from driftwell.models.modular.cutting import Chosen
 from driftwell.models.modular.learning import head_of
 from driftwell.models.modular.network import mean_gates
+from driftwell.models.modular.pieces import moved_on
 from driftwell.models.modular.shares import take_shares
 from driftwell.models.modular.skeleton import ArraysOf
 from driftwell.models.network import Logits, Network
@@ -138,7 +139,7 @@ class SubNetwork(Network):
             raise ArrayError("the state does not hold exactly the whole model's adaptable arrays")
         share = take_shares(state, self._shares, self._pieces)
         super().install(
-            {name: _moved(name, piece, self._source[name], share[name])
+            {name: moved_on(name, piece, self._source[name], share[name])
              for name, piece in self._pieces.items()}
         )  # fmt: skip
 
@@ -182,16 +183,3 @@ def whole_source(bundle: ModularBundle) -> Mapping[str, NDArray[np.float32]]:
         bundle.sub_model(everything), bundle.manifest.preprocessing, scope=bundle.scope
     )
     return network.state()
-
-
-def _moved(
-    name: str,
-    piece: NDArray[np.float32],
-    source: NDArray[np.float32],
-    version: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    moved = np.where(piece == source, version, piece + (version - source)).astype(np.float32)
-    if name.endswith("running_var"):
-        # Two that shrink a variance would make it negative together.
-        moved = np.maximum(moved, np.minimum(piece, version))
-    return moved

@@ -49,7 +49,7 @@ def unpack_class_shares(packed: bytes, classes: int) -> NDArray[np.float64]:
 
 
 def moved_share(before: Importance, now: Importance) -> float:
-    """Share of the importance that went to other modules, 0 to 1, mean over the layers."""
+    """What went to other modules, or classes, 0 to 1: mean over the layers of shares (M,)."""
     shares = [np.abs(new - old).sum() / 2 for old, new in zip(before, now, strict=True)]
     return float(np.mean(shares))
 

@@ -9,11 +9,11 @@ fetch the differences, as those of any version.
 import math
 from typing import Final
 
-import numpy as np
 import structlog
 
 from driftwell.cloud.modular.catalogue import Catalogue, ModuleVersion
 from driftwell.cloud.modular.fleet import Fleet, Member
+from driftwell.cloud.modular.importance import moved_share
 from driftwell.cloud.modular.manifests import chosen_of
 from driftwell.cloud.modular.offline_settings import RefinementSettings
 from driftwell.cloud.modular.refinement import Refined, Refinement, Source, split
@@ -22,7 +22,7 @@ from driftwell.cloud.modular.registry import ModuleRegistry
 from driftwell.cloud.modular.tables import RefinedFor
 from driftwell.messages.digest import digest_bytes
 from driftwell.messages.errors import ArrayError
-from driftwell.models.modular.pieces import Arrays
+from driftwell.models.modular.pieces import Arrays, moved_on
 
 LONGEST_WAIT: Final = 10
 """Times `settle_s` that a new sub-model waits for the others to settle."""
@@ -77,7 +77,7 @@ class Refiner:
         seen = {device: _mark(target) for device, target in devices.items()}
         if seen != self._seen:
             self._seen, self._changed_s = seen, now_s
-        if not any(self._is_new(device, target) for device, target in devices.items()):
+        if not any(self._is_new(device, seen[device], one) for device, one in devices.items()):
             self._new_s = None
             return None
         self._new_s = now_s if self._new_s is None else self._new_s
@@ -131,13 +131,12 @@ class Refiner:
         self._next_s = now_s + wait_s
         return wait_s
 
-    def _is_new(self, device: str, target: Target) -> bool:
+    def _is_new(self, device: str, mark: str, target: Target) -> bool:
         """Whether it has other modules than were refined for it, or images of other classes."""
         before = self._refined.get(device)
-        if before is None or before.mark != _mark(target):
+        if before is None or before.mark != mark:
             return True
-        moved = np.abs(before.class_shares - target.class_shares).sum() / 2
-        return bool(moved > self.settings.moved)
+        return moved_share([before.class_shares], [target.class_shares]) > self.settings.moved
 
 
 def _target(member: Member) -> Target | None:
@@ -153,14 +152,7 @@ def _mark(target: Target) -> str:
 
 
 def _moved_on(newest: ModuleVersion, began: ModuleVersion, led_to: ModuleVersion) -> Arrays:
-    moved = {
-        name: np.asarray(array + (led_to.arrays[name] - began.arrays[name]), np.float32)
-        for name, array in newest.arrays.items()
-    }
-    # Two that shrink a variance would make it negative together.
     return {
-        name: np.maximum(array, np.minimum(newest.arrays[name], led_to.arrays[name]))
-        if name.endswith("running_var")
-        else array
-        for name, array in moved.items()
+        name: moved_on(name, array, began.arrays[name], led_to.arrays[name])
+        for name, array in newest.arrays.items()
     }

@@ -6,7 +6,9 @@ together again (Nebula, ICPP 2024, section 5.2).
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Final
 
+import numpy as np
 import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
@@ -18,6 +20,9 @@ from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.network import Preparation
 from driftwell.models.normalisation import batch_norms, is_normalisation
 from driftwell.models.training import Effort, Numbers, Prior, train
+
+TRIED: Final = 4
+"""Of so many images one tells whether training on the others pays."""
 
 
 def learn(
@@ -53,6 +58,12 @@ def learn(
         network, images, labels, prepare, effort, seed=seed, prior=prior, learning=learning,
         still=[network.selector, *([] if trunk_follows else _norms_of_trunk(network))],
     )  # fmt: skip
+
+
+def try_out(count: int, seed: int | Sequence[int]) -> tuple[Numbers, Numbers]:
+    """Places of one image of four, to tell whether training on the others pays, and of those."""
+    order = np.random.default_rng(seed).permutation(count)
+    return order[::TRIED], np.delete(order, np.s_[::TRIED])
 
 
 def module_parameters(network: ModularNetwork) -> list[nn.Parameter]:

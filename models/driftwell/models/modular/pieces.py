@@ -66,6 +66,22 @@ def write_trunk(network: ModularNetwork, arrays: Arrays) -> None:
             tensor.copy_(torch.from_numpy(np.array(arrays[name])))
 
 
+def moved_on(
+    name: str,
+    value: NDArray[np.float32],
+    source: NDArray[np.float32],
+    target: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """An array changed as another was, from source to target; where it was the source, the target.
+
+    Variances stay above 0: two that shrink one would make it negative together.
+    """
+    moved = np.where(value == source, target, value + (target - source)).astype(np.float32)
+    if name.endswith("running_var"):
+        moved = np.maximum(moved, np.minimum(value, target))
+    return moved
+
+
 def piece_digest(arrays: Arrays) -> str:
     """The name of a piece."""
     return digest_arrays(arrays)

@@ -3,7 +3,6 @@
 import copy
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Final
 
 import numpy as np
 import torch
@@ -16,7 +15,7 @@ from driftwell.cloud.modular.importance import Importance
 from driftwell.messages.images import Pixels
 from driftwell.models.footprint import Footprint, Yardstick, measure_footprint
 from driftwell.models.modular.decomposition import derive
-from driftwell.models.modular.learning import head_of, learn
+from driftwell.models.modular.learning import head_of, learn, try_out
 from driftwell.models.modular.network import ModularNetwork
 from driftwell.models.modular.pieces import Arrays, read_module, write_module
 from driftwell.models.modular.prior import log_prior
@@ -26,9 +25,6 @@ from driftwell.tools.elastic.nested import settle_statistics, statistics_bytes
 from driftwell.tools.elastic.samples import Numbers, Samples
 from driftwell.tools.elastic.training import predict
 from driftwell.tools.elastic.weights import State, install, state_of
-
-TRIED: Final = 4
-"""Of so many samples one tells whether training on the others pays."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,8 +125,7 @@ class ModularDevice:
             self._prior = log_prior(samples.labels, self._classes)
         if not effort.epochs:
             return
-        order = np.random.default_rng(seed).permutation(len(samples))
-        held_out, rest = samples.at(order[::TRIED]), samples.at(np.delete(order, np.s_[::TRIED]))
+        held_out, rest = (samples.at(places) for places in try_out(len(samples), seed))
         trial = self._learned(rest, effort, seed)
         pays = self._loss(trial, held_out) < self._loss(self._network, held_out)
         self._trained = self._learned(samples, effort, seed)
