@@ -92,7 +92,7 @@ class Network:
         self._bfloat16 = bfloat16
         self._scope = scope
         self._adaptable = adaptable_tensors(module, scope)
-        self.own_statistics: tuple[OwnStatistics, ...] = ()
+        self.own_layers: tuple[OwnStatistics, ...] = ()
         """The layers that follow the stream; none: it does not."""
         self._first: OwnStatistics | None = None
         """The layer that the forward pass comes to first."""
@@ -103,11 +103,11 @@ class Network:
         self._shown: Tensor | None = None
         """What the last batch looked like to the network, where `_stem` is to look again."""
         if own_statistics is not None:
-            self.own_statistics = follow_own_statistics(module, own_statistics)
+            self.own_layers = follow_own_statistics(module, own_statistics)
             self._runs = DesignEffect()
             self._counts_runs = own_statistics.design_effect
             self._hooks = [
-                layer.register_forward_hook(self._note_first) for layer in self.own_statistics
+                layer.register_forward_hook(self._note_first) for layer in self.own_layers
             ]
 
     def logits(self, images: Pixels) -> Logits:
@@ -124,7 +124,7 @@ class Network:
         logits: Logits = output.float().numpy()
         if self._runs is not None and len(logits):
             self._runs.take_in(logits)
-            for layer in self.own_statistics if self._counts_runs else ():
+            for layer in self.own_layers if self._counts_runs else ():
                 layer.design_effect = self._runs.value
             self._since_weighed += len(logits)
             if self._since_weighed >= WEIGHING_IMAGES:
@@ -196,7 +196,7 @@ class Network:
                 that they are worth no more than the source's.
         """
         self._since_weighed = 0
-        for layer in self.own_statistics:
+        for layer in self.own_layers:
             layer.restart(elsewhere=elsewhere)
         if elsewhere and self._runs is not None:
             self._runs.restart()
@@ -211,9 +211,7 @@ class Network:
         """What it has made of its own stream; None: it does not follow it."""
         if self._runs is None:
             return None
-        return Followed(
-            self.held, tuple(layer.average for layer in self.own_statistics), self._runs
-        )
+        return Followed(self.held, tuple(layer.average for layer in self.own_layers), self._runs)
 
     def resume(self, followed: "Followed | None") -> None:
         """Go on with what a network of the same modules in other versions has made of the stream.
@@ -222,7 +220,7 @@ class Network:
         """
         if followed is None or self._runs is None or self.held != followed.held:
             return
-        for layer, average in zip(self.own_statistics, followed.averages, strict=True):
+        for layer, average in zip(self.own_layers, followed.averages, strict=True):
             layer.resume(average)
         self._runs = followed.runs
         self._weigh_prior()
@@ -253,16 +251,16 @@ class Network:
     def _weigh_prior(self) -> None:
         """See what the prior is worth from the next batch on."""
         self._since_weighed = 0
-        share = max((layer.share for layer in self.own_statistics), default=0.0)
-        found = worth([layer.squared_distance for layer in self.own_statistics], share)
-        for layer in self.own_statistics:
+        share = max((layer.share for layer in self.own_layers), default=0.0)
+        found = worth([layer.squared_distance for layer in self.own_layers], share)
+        for layer in self.own_layers:
             layer.prior_worth = found
 
     def _note_first(self, layer: nn.Module, _inputs: object, _output: object) -> None:
         # The order of modules is not the order of the forward pass: the first pass shows it.
         if self._first is None and isinstance(layer, OwnStatistics):
             self._first = layer
-            for other in self.own_statistics:  # the first is needed for the signature
+            for other in self.own_layers:  # the first is needed for the signature
                 other.every_batch = other is layer
         for hook in self._hooks:
             hook.remove()

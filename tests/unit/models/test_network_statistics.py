@@ -137,7 +137,7 @@ class Pooling(nn.Module):
 def test_a_stream_like_the_images_of_training_is_left_to_the_prior() -> None:
     """At home own statistics weigh little; elsewhere as ever; and the way back is open."""
     network, shown = at_home(512)
-    (layer,) = network.own_statistics
+    (layer,) = network.own_layers
     for start in range(0, 512, 32):
         network.logits(shown[start : start + 32])
     assert layer.share < 512 / (512 + 16) - 0.2
@@ -159,7 +159,7 @@ def test_without_images_for_home_the_prior_is_worth_what_it_is() -> None:
     network.logits(shown[:64])
     network.logits(shown[64:])
 
-    (layer,) = network.own_statistics
+    (layer,) = network.own_layers
     assert layer.share == pytest.approx(128 / (128 + 16), rel=0.01)
 
 
@@ -171,7 +171,7 @@ def test_a_version_is_not_home() -> None:
     network.logits(shown[:64])
     network.logits(shown[64:])
 
-    (layer,) = network.own_statistics
+    (layer,) = network.own_layers
     assert layer.prior_worth > 1
     assert layer.share == pytest.approx(layer.images / (layer.images + 256))
 
